@@ -1,0 +1,1 @@
+"""Back ends: from one integer program to code that runs somewhere."""
