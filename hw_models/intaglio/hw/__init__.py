@@ -1,0 +1,1 @@
+"""Models of the accelerator: functional, cycles, energy and resources."""
