@@ -1,0 +1,5 @@
+"""Target `c`: plain C11 with no runtime, no heap, no floating point."""
+
+from intaglio.backends.c.emit import emit
+
+__all__ = ["emit"]
