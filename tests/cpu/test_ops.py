@@ -129,3 +129,119 @@ def test_topk(dtype: str, tmp_path: Path, rng: np.random.Generator) -> None:
     writer = ProgramWriter("topk", (4, 300), dtype)
     writer.op("topk", ["input"], {"k": 7})
     check(writer.program(), tmp_path, rng)
+
+
+def linear_op(
+    writer: ProgramWriter, x: str, grids: tuple[Grid, Grid], channels: int, rng: np.random.Generator, **fused: object
+) -> str:
+    """Append a linear with random weights; `fused` may hold `table` (a Grid) and `residual` (name, Grid, Grid)."""
+    source, out = grids
+    depth = writer.tensors[x].shape[-1]
+    weight = random_values(rng, (channels, depth), str(fused.get("weight", "int8")))
+    limit = 256 if weight.dtype == np.int8 else 65536
+    scale = rng.uniform(0.2, 2, channels) * out.scale * 80 / (limit * source.scale * (depth**0.5))
+    built = ops.linear.parameters(source, weight, scale, rng.normal(size=channels), out)
+    inputs, attrs, current = [x, *built.constants], dict(built.attrs), out
+    if "table" in fused:
+        current = fused["table"]
+        inputs += ops.table.parameters(np.tanh, out, current).constants
+        attrs["has_table"] = 1
+    if "residual" in fused:
+        name, grid, result = fused["residual"]
+        inputs.append(name)
+        added = ops.add.parameters(current, grid, result).attrs
+        attrs |= {"has_residual": 1} | {f"add_{key}": value for key, value in added.items()}
+    return writer.op("linear", inputs, attrs)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("source", TYPES)
+@pytest.mark.parametrize(("rows", "depth", "channels"), [(13, 48, 32), (1, 31, 10), (50, 7, 17), (7, 800, 33)])
+def test_linear(
+    rows: int, depth: int, channels: int, source: str, dtype: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    writer = ProgramWriter("linear", (rows, depth), source)
+    linear_op(writer, "input", (GRIDS[source], GRIDS[dtype]), channels, rng)
+    check(writer.program(), tmp_path, rng)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("source", TYPES)
+def test_linear_wide_weights(source: str, dtype: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    writer = ProgramWriter("linear", (9, 64), source)
+    linear_op(writer, "input", (GRIDS[source], GRIDS[dtype]), 24, rng, weight="int16")
+    check(writer.program(), tmp_path, rng)
+
+
+@pytest.mark.parametrize(
+    ("out", "table", "residual", "result"),
+    [
+        ("int8", "int8", None, None),
+        ("int8", "int16", None, None),
+        ("int16", "int8", None, None),
+        ("int8", None, "int8", "int8"),
+        ("int16", None, "int16", "int16"),
+        ("int8", None, "int16", "int16"),
+        ("int8", "int8", "int8", "int8"),
+        ("int16", "int16", "int16", "int8"),
+    ],
+)
+@pytest.mark.parametrize("channels", [48, 21])
+def test_linear_fused(
+    channels: int,
+    out: str,
+    table: str | None,
+    residual: str | None,
+    result: str | None,
+    tmp_path: Path,
+    rng: np.random.Generator,
+) -> None:
+    writer = ProgramWriter("fused", (20, 48), "int8")
+    fused: dict[str, object] = {}
+    if table:
+        fused["table"] = GRIDS[table]
+    if residual:
+        fused["residual"] = (writer.constant(random_values(rng, (20, channels), residual)), GRIDS[residual], GRIDS[str(result)])
+    linear_op(writer, "input", (INT8, GRIDS[out]), channels, rng, **fused)
+    check(writer.program(), tmp_path, rng)
+
+
+@pytest.mark.parametrize("source", TYPES)
+def test_patch_embed(source: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    writer = ProgramWriter("patches", (2, 3, 8, 12), source)
+    weight = random_values(rng, (20, 3, 4, 3), "int8")
+    built = ops.patch_embed.parameters(GRIDS[source], weight, 0.001, rng.normal(size=20), INT8)
+    writer.op("patch_embed", ["input", *built.constants], built.attrs)
+    check(writer.program(), tmp_path, rng)
+
+
+@pytest.mark.parametrize("transpose_b", [0, 1])
+@pytest.mark.parametrize(("a", "b", "out"), [("int8", "int8", "int8"), ("int16", "int16", "int16"), ("int8", "int16", "int8"), ("int16", "int8", "int8")])
+def test_matmul(a: str, b: str, out: str, transpose_b: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    writer = ProgramWriter("matmul", (2, 3, 19, 23), a)
+    other = random_values(rng, (2, 3, 21, 23) if transpose_b else (2, 3, 23, 21), b)
+    writer.op("matmul", ["input", other], ops.matmul.parameters(GRIDS[a], GRIDS[b], Grid(0.3 if out == "int8" else 0.002, 4, out), 23, 0.2, transpose_b).attrs)
+    check(writer.program(), tmp_path, rng)
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v", "score", "out"),
+    [
+        ("int8", "int8", "int8", "int8", "int8"),
+        ("int8", "int8", "int8", "int16", "int8"),
+        ("int8", "int8", "int16", "int8", "int16"),
+        ("int16", "int16", "int16", "int16", "int16"),
+    ],
+)
+@pytest.mark.parametrize(("rows", "keys", "depth", "value_depth"), [(50, 50, 16, 16), (7, 37, 9, 5), (13, 300, 64, 32)])
+def test_attention(
+    q: str, k: str, v: str, score: str, out: str, rows: int, keys: int, depth: int, value_depth: int,
+    tmp_path: Path, rng: np.random.Generator,
+) -> None:
+    writer = ProgramWriter("attention", (1, 2, rows, depth), q)
+    grids = (GRIDS[q], GRIDS[k], GRIDS[v], Grid(0.05 if score == "int8" else 0.001, -3, score))
+    result = Grid(0.05 if out == "int8" else 0.0002, 2, out)
+    built = ops.attention.parameters(*grids, 1 / depth, result, depth=depth, length=keys)
+    others = [random_values(rng, (1, 2, keys, depth), k), random_values(rng, (1, 2, keys, value_depth), v)]
+    writer.op("attention", ["input", *others, *built.constants], built.attrs)
+    check(writer.program(), tmp_path, rng)
