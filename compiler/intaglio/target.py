@@ -1,0 +1,113 @@
+"""Targets: what a model is compiled for, one TOML file each."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from intaglio.errors import InputError
+from intaglio.resources import data_folder
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+
+
+class CpuTarget(_Base):
+    """A shared library made by LLVM. `mcpu`: the processor as LLVM calls it, "host" for this one."""
+
+    kind: Literal["cpu"]
+    mcpu: str = Field(default="host", min_length=1)
+
+
+class CTarget(_Base):
+    """Plain C11 sources."""
+
+    kind: Literal["c"]
+
+
+class NullTarget(_Base):
+    """The integer program and nothing else."""
+
+    kind: Literal["null"]
+
+
+Target = CpuTarget | CTarget | NullTarget
+
+KINDS: dict[str, type[_Base]] = {"cpu": CpuTarget, "c": CTarget, "null": NullTarget}
+
+_ADAPTER: TypeAdapter[Target] = TypeAdapter(Annotated[Target, Field(discriminator="kind")])
+
+
+def find(spec: str) -> Target:
+    """The target called `spec`, or the one that the file `spec` (`*.toml`) describes.
+
+    Raises InputError if there is no such target or file, or the file is malformed.
+    """
+    if spec.endswith(".toml"):
+        return load(Path(spec))
+    files = _files(data_folder("targets"))
+    if spec not in files:
+        hint = _nearest(spec, files) or f"known targets: {', '.join(sorted(files))}"
+        raise InputError(f"there is no target {spec!r}; {hint}, or give the path of a .toml file.")
+    return load(files[spec])
+
+
+def available(folder: Path | None = None) -> list[Target]:
+    """Every target of `folder` (default: those that ship with intaglio), by name."""
+    return [load(path) for _, path in sorted(_files(folder or data_folder("targets")).items())]
+
+
+def load(path: Path) -> Target:
+    """Read one target file. Raises InputError naming the file, the key and what was expected."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such target file.") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not valid TOML: {error}.") from None
+    return _validate(values, path)
+
+
+def _validate(values: dict[str, Any], path: Path) -> Target:
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{path}: key 'kind' must be one of {', '.join(KINDS)}, not {kind!r}.")
+    keys = list(KINDS[kind].model_fields)
+    unknown = next((key for key in values if key not in keys), None)
+    if unknown is not None:
+        hint = _nearest(unknown, keys) or f"valid keys: {', '.join(keys)}"
+        raise InputError(f"{path}: unknown key {unknown!r} for a target of kind {kind!r}; {hint}.")
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error, path)) from None
+
+
+def _sentence(error: ValidationError, path: Path) -> str:
+    """The first complaint of pydantic in our words."""
+    first = error.errors()[0]
+    key = str(first["loc"][-1])
+    if first["type"] == "missing":
+        return f"{path}: key {key!r} is missing."
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"{path}: key {key!r}: {reason}, not {first['input']!r}."
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in folder.glob("*.toml")}
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"did you mean {near[0]!r}" if near else None

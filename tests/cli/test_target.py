@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from intaglio import target
+from intaglio.errors import InputError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "board.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_targets_of_this_release() -> None:
+    names = [entry.name for entry in target.available()]
+    assert names == ["c", "cpu", "cpu-x86-64-v2", "cpu-x86-64-v3", "null"]
+    assert all(entry.description for entry in target.available())
+
+
+def test_a_target_is_called_as_its_file() -> None:
+    assert all(target.find(entry.name) == entry for entry in target.available())
+
+
+def test_a_user_target(tmp_path: Path) -> None:
+    path = write(tmp_path, 'name = "mine"\nkind = "cpu"\nmcpu = "znver3"\n')
+    found = target.find(str(path))
+    assert isinstance(found, target.CpuTarget)
+    assert (found.name, found.mcpu) == ("mine", "znver3")
+    assert target.available(tmp_path) == [found]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name = ", "is not valid TOML"),
+        ('name = "a"\n', r"key 'kind' must be one of cpu, c, null, not None"),
+        ('name = "a"\nkind = "gpu"\n', r"key 'kind' must be one of cpu, c, null, not 'gpu'"),
+        ('name = "a"\nkind = "cpu"\nmcpuu = "x"\n', r"unknown key 'mcpuu' .* did you mean 'mcpu'\."),
+        ('name = "a"\nkind = "c"\nqqq = 1\n', r"unknown key 'qqq' .* valid keys: name, description, kind\."),
+        ('kind = "c"\n', r"key 'name' is missing"),
+        ('name = "a"\nkind = "cpu"\nmcpu = 3\n', r"key 'mcpu': input should be a valid string, not 3"),
+        ('name = "a b"\nkind = "c"\n', r"key 'name': string should match pattern .* not 'a b'"),
+    ],
+)
+def test_a_malformed_target_file(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        target.load(write(tmp_path, text))
+
+
+def test_a_missing_target_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml: there is no such target file"):
+        target.find(str(tmp_path / "none.toml"))
+
+
+def test_a_target_file_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").mkdir()
+    with pytest.raises(InputError, match=r"x\.toml: cannot be read: Is a directory"):
+        target.find(str(tmp_path / "x.toml"))
+
+
+def test_an_unknown_target_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"there is no target 'cpux'; did you mean 'cpu'"):
+        target.find("cpux")
+    with pytest.raises(InputError, match=r"there is no target 'zzz'; known targets: c, cpu"):
+        target.find("zzz")
