@@ -1,0 +1,177 @@
+"""TVM's ONNX importer, extended: Q/DQ of every width, provenance of every value, clear refusals."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
+
+from intaglio.errors import UnsupportedError
+from intaglio.frontend.dialects import to_standard
+from intaglio.frontend.load import describe, load, opset_of
+from intaglio.frontend.simplify import simplify
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model in Relax, still in QDQ form.
+
+    `provenance` maps a Relax variable's name to the ONNX tensor it stands for, `nodes` an ONNX tensor to the name of the
+    node that computes it (the exporter's own name).
+    """
+
+    module: tvm.IRModule
+    provenance: dict[str, str]
+    nodes: dict[str, str]
+    input_name: str
+    output_name: str
+
+
+def import_model(path: Path, batch: int = 1) -> Imported:
+    """Read `path` and bring it into Relax. Raises ModelError or UnsupportedError with one sentence."""
+    model = load(path)
+    model = standardize(model, batch)
+    return to_relax(model)
+
+
+def standardize(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
+    """Rewrite dialects to QDQ and make the graph static; in place."""
+    return simplify(to_standard(model), batch)
+
+
+def to_relax(model: onnx.ModelProto) -> Imported:
+    """Import a standardized model. Its initializers are released as they are converted, to bound memory."""
+    _refuse_unknown(model)
+    inputs = [value for value in model.graph.input if value.name not in {i.name for i in model.graph.initializer}]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise UnsupportedError(
+            f"the model has {len(inputs)} inputs and {len(model.graph.output)} outputs; intaglio compiles models "
+            "with one image input and one output: cut the graph to them"
+        )
+    names = {out: node.name or node.output[0] for node in model.graph.node for out in node.output}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # TVM's importer prints on errors
+        warnings.simplefilter("ignore")
+        importer = _Importer()
+        module = importer.from_onnx(model.graph, opset_of(model))
+    return Imported(module, importer.provenance, names, inputs[0].name, model.graph.output[0].name)
+
+
+def _refuse_unknown(model: onnx.ModelProto) -> None:
+    known = set(_get_convert_map())
+    unknown = [node for node in model.graph.node if node.domain not in ("", "ai.onnx") or node.op_type not in known]
+    if unknown:
+        listed = ", ".join(describe(node) for node in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise UnsupportedError(f"ops without an integer meaning here: {listed}{more}; replace them in the model")
+
+
+class _Importer(ONNXGraphImporter):  # type: ignore[misc]
+    """Names each result after its ONNX tensor and converts Q/DQ itself (TVM's refuse some widths)."""
+
+    def __init__(self) -> None:
+        super().__init__({}, "float32", keep_params_in_input=False, sanitize=False)
+        self.provenance: dict[str, str] = {}
+
+    def from_onnx(self, graph: onnx.GraphProto, opset: int) -> tvm.IRModule:
+        self._dtype = {v.name: _dtype_name(v.type.tensor_type.elem_type) for v in graph.input}
+        for node in graph.node:
+            node.name = node.output[0]
+        self._outputs = {node.name: list(node.output) for node in graph.node}
+        return super().from_onnx(graph, opset)
+
+    def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
+        array = onnx.numpy_helper.to_array(tensor_proto)
+        tensor_proto.ClearField("raw_data")
+        return tvm.runtime.tensor(_widened(array))
+
+    def _convert_operator(self, op_name: str, inputs: Any, attrs: dict[str, Any], opset: int) -> relax.Expr:
+        tensor = attrs["tvm_custom"]["name"]
+        if op_name in ("QuantizeLinear", "DequantizeLinear"):
+            result = _convert_qdq(op_name, inputs, attrs)
+        elif op_name == "Gather" and isinstance(inputs[1], GenericConst):
+            result = _convert_gather(inputs, attrs)
+        else:
+            try:
+                result = super()._convert_operator(op_name, inputs, attrs, opset)
+            except Exception as error:
+                raise UnsupportedError(
+                    f"node {tensor!r} ({op_name}): TVM's importer does not take it: {str(error).strip().splitlines()[-1]}"
+                ) from error
+        if isinstance(result, relax.Tuple):
+            return relax.Tuple([self._named(item, name) for item, name in zip(result.fields, self._names(tensor, result), strict=True)])
+        return self._named(result, tensor)
+
+    def _names(self, tensor: str, result: relax.Tuple) -> list[str]:
+        outputs = self._outputs.get(tensor, [tensor])
+        return outputs + [f"{tensor}.{i}" for i in range(len(outputs), len(result.fields))]
+
+    def _named(self, result: relax.Expr, tensor: str) -> relax.Expr:
+        """Bind a call to a variable named after its ONNX tensor; note what every variable stands for."""
+        if isinstance(result, relax.Call):
+            result = self.bb.normalize(result)
+            result = self.bb.emit(result, name_hint=tensor)
+        if isinstance(result, relax.Var):
+            self.provenance.setdefault(result.name, tensor)
+        return result
+
+
+def _dtype_name(elem_type: int) -> str:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)).name
+
+
+def _widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """4-bit constants as 8-bit ones: same values, a type NumPy has."""
+    narrow = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}.get(array.dtype.name)
+    return np.asarray(array.astype(narrow) if narrow else array, order="C")
+
+
+def _convert_gather(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
+    """Gather by constant indices: no index arithmetic at run time."""
+    x, indices = inputs[0], inputs[1].value.numpy()
+    axis = attrs.get("axis", 0) % len(x.ty.shape)
+    size = int(x.ty.shape[axis])
+    return relax.op.take(x, relax.const(np.where(indices < 0, indices + size, indices).astype("int64")), axis=axis)
+
+
+def _convert_qdq(op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
+    x, scale = inputs[0], inputs[1]
+    zero = inputs[2] if len(inputs) > 2 else None
+    if attrs.get("block_size", 0):
+        raise UnsupportedError(f"node {attrs['tvm_custom']['name']!r}: blocked quantization is not supported")
+    if not isinstance(scale, GenericConst) or not (zero is None or isinstance(zero, GenericConst)):
+        raise UnsupportedError(
+            f"node {attrs['tvm_custom']['name']!r}: its scale or zero point is computed at run time; quantize the model statically"
+        )
+    if zero is None:
+        dtype = _quantized_dtype(op_name, x, attrs)
+        zero = relax.const(np.zeros(scale.value.numpy().shape, dtype))
+    axis = attrs.get("axis", 1)
+    if scale.value.numpy().size == 1:
+        scale = relax.const(scale.value.numpy().reshape(()).astype("float32"))
+        zero = relax.const(zero.value.numpy().reshape(()))
+        axis = -1
+    if op_name == "QuantizeLinear":
+        dtype = str(zero.value.numpy().dtype)
+        if dtype not in ("int8", "uint8", "int16", "uint16"):
+            raise UnsupportedError(
+                f"node {attrs['tvm_custom']['name']!r}: {dtype} activations are not supported; use 8 or 16 bits"
+            )
+        return relax.op.quantize(x, scale, zero, axis=axis, out_dtype=dtype)
+    return relax.op.dequantize(x, scale, zero, axis=axis)
+
+
+def _quantized_dtype(op_name: str, x: relax.Expr, attrs: dict[str, Any]) -> str:
+    if op_name == "DequantizeLinear":
+        return str(x.ty.dtype.dtype)
+    code = attrs.get("output_dtype", 0)
+    return _dtype_name(code) if code else "uint8"

@@ -1,0 +1,1 @@
+"""Relax to Relax: one pass, one file. `pipelines.py` lists them in order."""

@@ -1,0 +1,258 @@
+"""From descriptions to integer ops: what `make_integer` emits when a grid is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from intaglio.ops import add, attention, layernorm, linear, matmul, mean, patch_embed, quantize_input, rescale, softmax, table
+from intaglio.ops import relax as integer_relax
+from intaglio.ops.base import Built, Grid
+from intaglio.passes import lazy
+from intaglio.passes.elementwise import is_gelu
+from intaglio.passes.lazy import Const, Move, OnGrid, Pending, Probabilities, Unary, Value
+from intaglio.passes.moves import attrs_of
+
+PROBABILITY_GRID = Grid(1.0 / 256, -128, "int8")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the compiled model's input is: `float` (already normalized, quantized by the caller) or raw `uint8` pixels."""
+
+    kind: str = "float"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+@dataclass
+class Missing:
+    """An activation (or weight) without a scale: `role` says what needs it."""
+
+    tensor: str
+    role: str
+
+
+@dataclass
+class Emitter:
+    """Emits integer ops into `builder`; collects what is missing instead of stopping at the first."""
+
+    builder: relax.BlockBuilder
+    preprocessing: Preprocessing
+    nonlinear: str
+    missing: list[Missing] = field(default_factory=list)
+    _materialized: dict[int, tuple[Value, OnGrid]] = field(default_factory=dict)
+
+    def call(self, op: str, args: list[relax.Expr], attrs: dict[str, Any], nodes: tuple[str, ...]) -> relax.Var:
+        """Emit `intaglio.<op>`."""
+        attrs = attrs | {"onnx": list(nodes)}
+        return self.builder.emit(integer_relax.call(op, args, attrs), name_hint=_hint(nodes, op))
+
+    def built(self, op: str, args: list[relax.Expr], built: Built, nodes: tuple[str, ...], **more: Any) -> relax.Var:
+        return self.call(op, [*args, *(integer_constant(c) for c in built.constants)], built.attrs | more, nodes)
+
+    def move(self, expr: relax.Expr, move: Move, nodes: tuple[str, ...] = ()) -> relax.Expr:
+        """Emit data movement."""
+        return self.call(move[0], [expr], move[1], nodes)
+
+    # --- grids -----------------------------------------------------------------------------------------------------
+
+    def need(self, value: Value, role: str) -> OnGrid:
+        """`value` as an integer tensor, on the grid that the graph gives it; a missing one is recorded and guessed."""
+        if isinstance(value, OnGrid):
+            return value
+        known = self._materialized.get(id(value))
+        if known is None:
+            grid = getattr(value, "grid", None) or self._implied_grid(value) or self._missing_grid(value, role)
+            known = (value, self.on_grid(value, grid))
+            self._materialized[id(value)] = known
+        return known[1]
+
+    def _implied_grid(self, value: Value) -> Grid | None:
+        if isinstance(value, Probabilities):
+            return PROBABILITY_GRID
+        if isinstance(value, Const):
+            return _constant_grid(value)
+        if isinstance(value, Pending) and isinstance(value.kind, lazy.Concat) and value.factor == 1.0:
+            grids = {part.grid for part in value.kind.parts if isinstance(part, OnGrid | Unary)}
+            constants = [part for part in value.kind.parts if isinstance(part, Const)]
+            if len(grids) == 1 and all(_constant_grid(part) in grids for part in constants):
+                return grids.pop() if len(constants) + len(value.kind.parts) else None
+        return None
+
+    def _missing_grid(self, value: Value, role: str) -> Grid:
+        tensor = value.tensor if isinstance(value, Pending) else value.nodes[-1] if value.nodes else "?"
+        if all(entry.tensor != tensor for entry in self.missing):
+            residual = isinstance(value, Pending) and isinstance(value.kind, lazy.Sum | lazy.Concat)
+            self.missing.append(Missing(tensor, "residual" if residual else role))
+        return Grid(1.0, 0, "int16")
+
+    def quantize(self, value: Value, grid: Grid) -> Value:
+        """QuantizeLinear: `value` rounded to `grid`."""
+        if isinstance(value, OnGrid):
+            same = value.grid == grid
+            return value if same else Unary(value.shape, source=value, grid=grid, nodes=value.nodes)
+        if isinstance(value, Unary):
+            if value.grid is None:
+                return replace(value, grid=grid)
+            return value if value.grid == grid else replace(value.then(lambda x: x), grid=grid)
+        if isinstance(value, Probabilities):
+            return replace(value, grid=grid)
+        if isinstance(value, Const):
+            values = grid.quantize(value.real())
+            return Const(value.shape, integers=values, scale=np.asarray(grid.scale), zero=np.asarray(grid.zero_point), nodes=value.nodes)
+        if isinstance(value, lazy.Unknown):
+            return value
+        return self.on_grid(value, grid)
+
+    def on_grid(self, value: Value, grid: Grid) -> OnGrid:
+        """Emit what it takes to have `value` as integers on `grid`."""
+        if isinstance(value, OnGrid):
+            value = self.quantize(value, grid)
+        if isinstance(value, OnGrid):
+            return value
+        if isinstance(value, Const):
+            return OnGrid(value.shape, expr=integer_constant(grid.quantize(value.real())), grid=grid, nodes=value.nodes)
+        if isinstance(value, Unary):
+            return self._unary(value, grid)
+        if isinstance(value, Probabilities):
+            built = softmax.parameters(value.scores.grid, grid, self.nonlinear)
+            expr = self.built("softmax", [value.scores.expr], built, value.nodes)
+            return OnGrid(value.shape, expr=expr, grid=grid)
+        if isinstance(value, lazy.Input):
+            return self._input(value, grid)
+        assert isinstance(value, Pending), value
+        return self._pending(value, grid)
+
+    def _unary(self, value: Unary, grid: Grid) -> OnGrid:
+        source = value.source
+        function = value.function
+        if value.grid is not None and value.grid != grid:
+            value = value.then(lambda x: x)
+            function = value.function
+        if function is None and source.grid.dtype == "int16":
+            built = rescale.parameters(source.grid, 1.0, None, grid)
+            return OnGrid(value.shape, expr=self.built("rescale", [source.expr], built, value.nodes), grid=grid)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            built = self._table(function or (lambda x: x), source.grid, grid)
+        return OnGrid(value.shape, expr=self.built("table", [source.expr], built, value.nodes), grid=grid)
+
+    def _table(self, function: lazy.RealFunction, source: Grid, grid: Grid) -> Built:
+        low, high = source.dequantize(np.array([source.minimum, source.maximum]))
+        if self.nonlinear == "ivit" and is_gelu(function, low, high):
+            return table.shift_gelu(source, grid)
+        return table.parameters(function, source, grid)
+
+    def _input(self, value: lazy.Input, grid: Grid) -> OnGrid:
+        if self.preprocessing.kind == "float":
+            return OnGrid(value.shape, expr=value.var, grid=grid, nodes=value.nodes)
+        pixels = self.preprocessing
+        built = quantize_input.parameters(pixels.mean, pixels.std, grid, value.shape[1])
+        return OnGrid(value.shape, expr=self.built("quantize_input", [value.var], built, value.nodes), grid=grid)
+
+    # --- exact results -----------------------------------------------------------------------------------------------
+
+    def _pending(self, value: Pending, grid: Grid) -> OnGrid:
+        inner = Grid(grid.scale / abs(value.factor), grid.zero_point, grid.dtype)
+        kind = value.kind if value.factor > 0 else lazy.negated(value.kind)
+        expr = self._kind(kind, inner, value.nodes)
+        for move in value.moves:
+            expr = self.move(expr, move, value.nodes[-1:])
+        return OnGrid(value.shape, expr=expr, grid=grid, exact=None if value.moves else value)
+
+    def _kind(self, kind: Any, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        emit = {
+            lazy.Linear: self._linear,
+            lazy.MatMul: self._matmul,
+            lazy.Attention: self._attention,
+            lazy.Sum: self._sum,
+            lazy.Affine: self._affine,
+            lazy.Norm: self._norm,
+            lazy.Mean: self._mean,
+            lazy.Concat: self._concat,
+        }[type(kind)]
+        return emit(kind, out, nodes)
+
+    def _linear(self, kind: lazy.Linear, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        builder = patch_embed if kind.patch else linear
+        built = builder.parameters(kind.x.grid, kind.weight, kind.weight_scale, kind.bias, out)
+        op = "patch_embed" if kind.patch else "linear"
+        return self.built(op, [kind.x.expr], built, (*kind.x.nodes, *nodes))
+
+    def _matmul(self, kind: lazy.MatMul, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        depth = kind.a.shape[-1]
+        built = matmul.parameters(kind.a.grid, kind.b.grid, out, depth, transpose_b=1)
+        return self.built("matmul", [kind.a.expr, self.swapped(kind.b)], built, nodes)
+
+    def swapped(self, value: OnGrid) -> relax.Expr:
+        """The last two axes exchanged."""
+        rank = len(value.shape)
+        return self.move(value.expr, attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2]))
+
+    def _attention(self, kind: lazy.Attention, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        p = kind.probabilities
+        exact = p.scores.exact
+        if exact is None or not isinstance(exact.kind, lazy.MatMul) or exact.factor <= 0:
+            rows = self.need(p, "softmax")
+            return self._matmul(lazy.MatMul(rows, kind.v), out, nodes)
+        q, k, v = exact.kind.a, exact.kind.b, kind.v
+        built = attention.parameters(
+            q.grid, k.grid, v.grid, p.scores.grid, exact.factor, out,
+            depth=q.shape[-1], length=v.shape[-2], nonlinear=self.nonlinear,
+        )  # fmt: skip
+        operands = [q.expr, self.swapped(k), v.expr]
+        shapes = [q.shape, (*k.shape[:-2], k.shape[-1], k.shape[-2]), v.shape]
+        result = (*q.shape[:-1], v.shape[-1])
+        if len(result) != 4:
+            operands = [self.move(e, attrs_of("reshape", shape=_four(s))) for e, s in zip(operands, shapes, strict=True)]
+        expr = self.built("attention", operands, built, (*p.scores.nodes, *p.nodes, *nodes))
+        return expr if len(result) == 4 else self.move(expr, attrs_of("reshape", shape=list(result)))
+
+    def _sum(self, kind: lazy.Sum, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        built = add.parameters(kind.a.grid, kind.b.grid, out, kind.b_sign)
+        return self.built("add", [kind.a.expr, kind.b.expr], built, nodes)
+
+    def _affine(self, kind: lazy.Affine, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        built = rescale.parameters(kind.x.grid, kind.multiplier, kind.offset, out)
+        return self.built("rescale", [kind.x.expr], built, nodes)
+
+    def _norm(self, kind: lazy.Norm, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        built = layernorm.parameters(kind.x.grid, kind.gamma, kind.beta, kind.epsilon, out, self.nonlinear)
+        return self.built("layernorm", [kind.x.expr], built, nodes)
+
+    def _mean(self, kind: lazy.Mean, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        built = mean.parameters(kind.x.grid, kind.x.shape[kind.axis], out)
+        return self.built("mean", [kind.x.expr], built, nodes, axis=kind.axis, keepdims=int(kind.keepdims))
+
+    def _concat(self, kind: lazy.Concat, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        parts = [self.on_grid(part, out).expr for part in kind.parts]
+        return self.call("concat", parts, {"axis": kind.axis}, nodes)
+
+
+def _hint(nodes: tuple[str, ...], op: str) -> str:
+    return nodes[-1] if nodes else op
+
+
+def _four(shape: tuple[int, ...]) -> list[int]:
+    return [1] * (4 - len(shape)) + list(shape)
+
+
+def _constant_grid(value: Const) -> Grid:
+    """The grid a constant is on, or int16 over its range if it is a real one (no calibration needed: the values are known)."""
+    if value.integers is not None and value.scale is not None and value.scale.size == 1:
+        assert value.zero is not None
+        low = int(value.integers.min(initial=0)), int(value.integers.max(initial=0))
+        if -128 <= low[0] and low[1] <= 255:
+            shift = 128 if value.integers.dtype == np.uint8 else 0
+            return Grid(float(value.scale.reshape(())), int(value.zero.reshape(())) - shift, "int8")
+    peak = float(np.abs(value.real()).max(initial=0.0))
+    return Grid(peak / 32767 if peak > 0 else 1.0, 0, "int16")
+
+
+def integer_constant(array: Any) -> relax.Expr:
+    """A Relax constant of exactly the array's type (`relax.const` narrows int64 otherwise)."""
+    array = np.asarray(array, order="C")
+    return relax.const(array, str(array.dtype))

@@ -1,0 +1,199 @@
+"""Values while a QDQ graph is made integer: what a real tensor is, before an integer op is chosen for it.
+
+A real tensor of a QDQ graph is a constant, a value on a known integer grid, a unary function of one, or the
+exact result of an op whose output grid is not known yet (`Pending`). Ops without a rounding of their own (bias, scalar factors, data
+movement, Q/DQ in the same grid) only change the description; an integer op is emitted when a grid is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm import relax
+
+from intaglio.ops.base import Grid
+
+Array = NDArray[Any]
+Real = NDArray[np.float64]
+RealFunction = Callable[[Real], Real]
+Move = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Value:
+    """Base of all descriptions. `nodes`: ONNX tensors folded into it since the last integer op."""
+
+    shape: tuple[int, ...]
+    nodes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def noted(self, *tensors: str) -> Value:
+        return replace(self, nodes=tuple(dict.fromkeys((*self.nodes, *tensors))))
+
+
+@dataclass(frozen=True)
+class Unknown(Value):
+    """The result of something refused: already reported, silent from here on."""
+
+
+@dataclass(frozen=True)
+class Const(Value):
+    """A constant; `integers`, with `scale` and `zero` of broadcastable shape, where it is a quantized one."""
+
+    values: Array | None = field(default=None, repr=False)
+    integers: Array | None = field(default=None, repr=False)
+    scale: Array | None = field(default=None, repr=False)
+    zero: Array | None = field(default=None, repr=False)
+
+    def real(self) -> Real:
+        """Real values in float64."""
+        if self.integers is None:
+            assert self.values is not None
+            return np.asarray(self.values, np.float64)
+        assert self.scale is not None and self.zero is not None
+        return (self.integers.astype(np.float64) - self.zero) * self.scale.astype(np.float64)
+
+    @property
+    def scalar(self) -> float | None:
+        return float(self.real().reshape(-1)[0]) if int(np.prod(self.shape)) == 1 else None
+
+
+@dataclass(frozen=True)
+class Input(Value):
+    """The model's real input, before its QuantizeLinear."""
+
+    var: relax.Var = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class OnGrid(Value):
+    """An integer tensor `expr` on `grid`; `exact` is what was rounded to it, where that is known and unmoved."""
+
+    expr: relax.Expr = field(kw_only=True)
+    grid: Grid = field(kw_only=True)
+    exact: Pending | None = field(default=None, kw_only=True)
+
+    def times(self, factor: float) -> OnGrid:
+        """The same integers, read as values `factor > 0` times as large."""
+        grid = Grid(self.grid.scale * factor, self.grid.zero_point, self.grid.dtype)
+        exact = self.exact and replace(self.exact, factor=self.exact.factor * factor)
+        return replace(self, grid=grid, exact=exact)
+
+
+@dataclass(frozen=True)
+class Unary(Value):
+    """`function` (None: identity) of the values of `source`; on `grid` once it has been quantized."""
+
+    source: OnGrid = field(kw_only=True)
+    function: RealFunction | None = field(default=None, kw_only=True)
+    grid: Grid | None = field(default=None, kw_only=True)
+
+    def then(self, function: RealFunction) -> Unary:
+        """Compose, with the rounding of `grid` in between if it has one."""
+        before, grid = self.function, self.grid
+
+        def composed(x: Real) -> Real:
+            y = before(x) if before is not None else x
+            return function(grid.dequantize(grid.quantize(y)) if grid is not None else y)
+
+        return replace(self, function=composed, grid=None)
+
+
+@dataclass(frozen=True)
+class Probabilities(Value):
+    """softmax(scores) over the last axis, exact; `grid` where the graph rounds it."""
+
+    scores: OnGrid = field(kw_only=True)
+    grid: Grid | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Pending(Value):
+    """An exact result without a grid: `factor * kind(...)`, then `moves`.
+
+    `channel_axis`: where the channel axis of `kind` is after the moves, None if it is no longer an axis.
+    `tensor`: the ONNX tensor whose range a missing scale must cover.
+    """
+
+    kind: Any = field(kw_only=True)
+    tensor: str = field(kw_only=True)
+    factor: float = field(default=1.0, kw_only=True)
+    moves: tuple[Move, ...] = field(default=(), kw_only=True)
+    channel_axis: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x @ weight.T * weight_scale + bias; with `patch`, over the patches of an image."""
+
+    x: OnGrid
+    weight: Array = field(repr=False)
+    weight_scale: Real = field(repr=False)
+    bias: Real | None = field(default=None, repr=False)
+    patch: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class MatMul:
+    a: OnGrid
+    b: OnGrid
+
+
+@dataclass(frozen=True)
+class Attention:
+    probabilities: Probabilities
+    v: OnGrid
+
+
+@dataclass(frozen=True)
+class Sum:
+    a: OnGrid
+    b: OnGrid
+    b_sign: int = 1
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x * multiplier + offset, per channel of the last axis."""
+
+    x: OnGrid
+    multiplier: Real = field(repr=False)
+    offset: Real = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Norm:
+    x: OnGrid
+    gamma: Real = field(repr=False)
+    beta: Real = field(repr=False)
+    epsilon: float = 1e-6
+
+
+@dataclass(frozen=True)
+class Mean:
+    x: OnGrid
+    axis: int
+    keepdims: bool
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Parts of any description, joined along `axis`; each goes to the grid of the whole."""
+
+    parts: tuple[Value, ...]
+    axis: int
+
+
+def negated(kind: Any) -> Any:
+    """-kind, for the kinds that have a place for the sign; else ValueError."""
+    if isinstance(kind, Linear):
+        bias = None if kind.bias is None else -kind.bias
+        return replace(kind, weight=-kind.weight.astype(np.int16), bias=bias)
+    if isinstance(kind, Affine):
+        return replace(kind, multiplier=-kind.multiplier, offset=-kind.offset)
+    if isinstance(kind, Norm):
+        return replace(kind, gamma=-kind.gamma, beta=-kind.beta)
+    raise ValueError(f"a negative factor on {type(kind).__name__} is not supported")
