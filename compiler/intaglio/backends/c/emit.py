@@ -71,7 +71,11 @@ class _Emitter:
     def _lower(self, step: Step) -> _Lowered:
         if memory.is_alias(self.arena, step):
             return _Lowered(step, [], True)
-        return _Lowered(step, calls(Lowering(self.program, step, self.constants)), False)
+        lowered = _Lowered(step, calls(Lowering(self.program, step, self.constants)), False)
+        for name in dict.fromkeys(name for call in lowered.calls for name in call.inputs):
+            if self.program.tensors[name].is_constant:
+                self.constants.add(self.program.tensors[name])
+        return lowered
 
     def files(self) -> dict[str, str | bytes]:
         groups = self.constants.files()
