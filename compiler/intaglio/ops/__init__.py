@@ -19,11 +19,13 @@ from intaglio.ops import (
     quantize_input,
     rescale,
     reshape,
-    slice,
     softmax,
     table,
     topk,
     transpose,
+)
+from intaglio.ops import (
+    slice as slice_op,
 )
 from intaglio.ops.base import Built, Cost, Grid, IntegerOp, TensorType
 
@@ -43,7 +45,7 @@ OPS: dict[str, IntegerOp] = {
     "mean": mean.OP,
     "reshape": reshape.OP,
     "transpose": transpose.OP,
-    "slice": slice.OP,
+    "slice": slice_op.OP,
     "concat": concat.OP,
     "gather": gather.OP,
     "broadcast": broadcast.OP,

@@ -1,7 +1,7 @@
 """add: sums and differences of two tensors on different grids.
 
 Accuracy: each multiplier is off by at most half a unit of 2^-shift, so the result is within 1 LSB of the QDQ value
-while no operand's scale exceeds 2^7 times the output's (8-bit tensors; 2^6 with 16-bit ones).
+while no operand's scale exceeds 2^7 times the output's (2^10 for an 8-bit operand of a 16-bit sum).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from intaglio.ops.arith import clamp, multiplier_bits, round_shift, scaled, shared_shift
+from intaglio.ops.arith import clamp, operand_bits, round_shift, scaled, shared_shift
 from intaglio.ops.base import (
     ACTIVATIONS,
     Array,
@@ -26,10 +26,11 @@ from intaglio.ops.base import (
     output_grid,
 )
 
-_MULTIPLIER = (-(1 << 24), 1 << 24)
+_MULTIPLIER = (-(1 << 26), 1 << 26)
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: a, b whose shape is a suffix of that of a (leading 1s dropped) -> the shape of a."""
     check_count("add", types, 2)
     for name, operand in zip("ab", types, strict=True):
         check_dtype("add", name, operand, ACTIVATIONS)
@@ -49,13 +50,15 @@ def trailing(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """``round_shift(a * a_multiplier + b * b_multiplier + offset, shift) + zero_point``, saturated."""
     a, b = (array.astype(np.int64) for array in inputs)
-    # Two products below 2^40 and an offset of at most 2^61.
+    # Two products of at most 2^41 and an offset of at most 2^61.
     acc = a * attrs["a_multiplier"] + b.reshape(trailing(b.shape)) * attrs["b_multiplier"] + attrs["offset"]
     return clamp(round_shift(acc, attrs["shift"]) + attrs["zero_point"], attrs["dtype"])
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     return Cost(multiplies=2 * out.size, bytes_moved=types[0].nbytes + types[1].nbytes + out.nbytes)
 
@@ -65,7 +68,7 @@ def parameters(a: Grid, b: Grid, out: Grid, b_sign: int = 1) -> Built:
     if b_sign not in (1, -1):
         raise ValueError(f"add: b_sign must be 1 or -1, not {b_sign!r}.")
     ratios = np.array([a.scale, b_sign * b.scale]) / out.scale
-    shift = shared_shift(ratios, multiplier_bits(a.dtype, b.dtype, out.dtype))
+    shift = shared_shift(ratios, operand_bits(a.dtype, b.dtype, out.dtype))
     a_multiplier, b_multiplier = (int(m) for m in scaled(ratios, shift))
     attrs = {
         "a_multiplier": a_multiplier,

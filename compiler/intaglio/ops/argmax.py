@@ -23,6 +23,7 @@ from intaglio.ops.mean import reduced
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x -> int32 without `axis`, or with size 1 there."""
     check_count("argmax", types, 1)
     check_dtype("argmax", "x", types[0], ACTIVATIONS)
     check_rank("argmax", "x", types[0], 1)
@@ -31,11 +32,13 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The first index of the largest element."""
     # NumPy returns the first of equal maxima.
     return np.argmax(inputs[0], axis=attrs["axis"], keepdims=bool(attrs["keepdims"])).astype(np.int32)
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     return Cost(bytes_moved=types[0].nbytes + infer(types, attrs).nbytes)
 
 

@@ -49,7 +49,9 @@ def _check_product(acc: Int64, multiplier: Int64) -> None:
         return
     # Only now the slower per-element check: large accumulators may belong to channels with short multipliers.
     if np.max(np.abs(acc.astype(np.float64) * multiplier)) >= 2.0**PRODUCT_BITS:
-        raise OverflowError("requantize: accumulator times multiplier reaches 2^62; the multiplier is too wide.")
+        raise OverflowError(
+            "requantize: accumulator times multiplier reaches 2^62; the multiplier is too wide."
+        )
 
 
 def _peak(values: Int64) -> int:
@@ -59,6 +61,15 @@ def _peak(values: Int64) -> int:
 def multiplier_bits(*dtypes: str) -> int:
     """Width of a requantization multiplier for the widest of `dtypes`: 17 for 8-bit, 24 for 16-bit."""
     return 24 if any(np.dtype(dtype).itemsize > 1 for dtype in dtypes) else 17
+
+
+def operand_bits(*dtypes: str) -> int:
+    """Width of a multiplier of operands rather than accumulators (add, rescale): 17, or 26 with a 16-bit type.
+
+    An 8-bit operand on a grid 256 times as coarse as a 16-bit one takes the upper 8 bits of the shared shift; 18
+    are left for the other, 1/16 LSB. 26 bits and a sign fill the 27-bit port of a DSP, the operand the 18-bit one.
+    """
+    return 17 if multiplier_bits(*dtypes) == 17 else 26
 
 
 def dyadic(ratio: float, bits: int, max_shift: int = MAX_SHIFT) -> tuple[int, int]:
@@ -157,7 +168,9 @@ def accumulator(bound: int) -> str:
     return "int32" if bound < 1 << 31 else "int64"
 
 
-def quantize_constant(real: Array, dtype: str = "int8", axis: int | None = None) -> tuple[Array, NDArray[np.float64]]:
+def quantize_constant(
+    real: Array, dtype: str = "int8", axis: int | None = None
+) -> tuple[Array, NDArray[np.float64]]:
     """Symmetric quantization of a constant: (integers of `dtype`, scale of shape [] or [size of axis]).
 
     ``scale = max|real| / max(dtype)``, round half to even; a channel of zeros gets scale 1.

@@ -1,8 +1,9 @@
 """attention: softmax(q k^T) v with exact integer probabilities, one division per row.
 
 Accuracy: the weighted sum is exact in the integer weights; these are off by at most 1/2 each, n / 2^(e_bits+1) of the
-row's mass in all, and the reciprocal by n / 2^29 relative. Against QDQ scores and float64 softmax the result is
-within 1 LSB for n <= 258 with 8-bit outputs.
+row's mass in all, and the reciprocal by n / 2^29 relative. Given the integer scores, the result is within 1 LSB of
+float64 softmax and product for n <= 258 with 8-bit outputs. The scores themselves are within 1 LSB of QDQ ones: about
+one in a thousand lies at a rounding tie and falls to the other side, which moves its weight by a factor exp(scale).
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from intaglio.ops.arith import accumulator, dyadic_within, exact_matmul, multiplier_bits, requantize, round_shift
+from intaglio.ops.arith import (
+    accumulator,
+    dyadic_within,
+    exact_matmul,
+    multiplier_bits,
+    requantize,
+    round_shift,
+)
 from intaglio.ops.base import (
     ACCUMULATORS,
     ACTIVATIONS,
@@ -28,11 +36,19 @@ from intaglio.ops.base import (
     integer,
     output_grid,
 )
-from intaglio.ops.exponential import check_row_attrs, exp_table, exponentials, reciprocal, row_multiplier, weight_bits
+from intaglio.ops.exponential import (
+    check_row_attrs,
+    exp_table,
+    exponentials,
+    reciprocal,
+    row_multiplier,
+    weight_bits,
+)
 from intaglio.ops.matmul import centred_product
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: q [B, H, M, D], k [B, H, n, D], v [B, H, n, Dv], exp_table -> [B, H, M, Dv]."""
     check_count("attention", types, 4)
     for name, operand in zip("qkv", types[:3], strict=True):
         check_dtype("attention", name, operand, ACTIVATIONS)
@@ -57,9 +73,12 @@ def _output_shape(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) ->
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """Requantized scores, integer weights of each row, exact weighted sum, one division per row."""
     q, k, v, table = inputs
     acc = centred_product(q, k, attrs["q_zero"], attrs["k_zero"], True)
-    score = requantize(acc, attrs["score_multiplier"], attrs["score_shift"], attrs["score_zero"], attrs["score_dtype"])
+    score = requantize(
+        acc, attrs["score_multiplier"], attrs["score_shift"], attrs["score_zero"], attrs["score_dtype"]
+    )
     e = exponentials(score, table, attrs["e_bits"])
     total = e.sum(axis=-1, keepdims=True)
     values = v.astype(np.int64) - attrs["v_zero"]
@@ -76,6 +95,7 @@ def _divide(weighted: Array, r: Array, attrs: Attrs) -> Array:
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     batch, heads, rows, depth = types[0].shape
     scores = batch * heads * rows * types[1].shape[2]
@@ -108,7 +128,9 @@ def parameters(
     e_bits = weight_bits(out.dtype)
     score_bound = depth * q.reach * k.reach
     score_ratio = scale_factor * q.scale * k.scale / score.scale
-    score_multiplier, score_shift = dyadic_within(score_ratio, multiplier_bits(score.dtype), score_bound)
+    # An 8-bit score at a rounding tie moves a 16-bit output by hundreds of LSB: ties must be rare.
+    score_bits = multiplier_bits(score.dtype, out.dtype)
+    score_multiplier, score_shift = dyadic_within(score_ratio, score_bits, score_bound)
     acc_shift = max(0, v.reach.bit_length() + 31 + e_bits - 1 - 62)
     multiplier, shift = row_multiplier(v.scale / out.scale, e_bits, acc_shift)
     attrs = {

@@ -128,11 +128,13 @@ class IntegerOp:
 
 
 def check_count(op: str, types: Sequence[TensorType], count: int) -> None:
+    """Check the number of operands."""
     if len(types) != count:
         raise ValueError(f"{op}: expects {count} tensors, not {len(types)}.")
 
 
 def check_dtype(op: str, what: str, actual: TensorType, allowed: Sequence[str]) -> None:
+    """Check the dtype of one tensor."""
     if actual.dtype not in allowed:
         raise ValueError(f"{op}: {what} must be {' or '.join(allowed)}, not {actual.dtype}.")
 
@@ -145,8 +147,11 @@ def check_type(op: str, what: str, actual: TensorType, allowed: Sequence[str], s
 
 
 def check_rank(op: str, what: str, actual: TensorType, minimum: int) -> None:
+    """Check that a tensor has at least `minimum` dimensions."""
     if len(actual.shape) < minimum:
-        raise ValueError(f"{op}: {what} must have at least {minimum} dimensions, not shape {list(actual.shape)}.")
+        raise ValueError(
+            f"{op}: {what} must have at least {minimum} dimensions, not shape {list(actual.shape)}."
+        )
 
 
 def integer(op: str, attrs: Attrs, name: str, low: int, high: int) -> int:

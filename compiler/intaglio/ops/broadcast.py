@@ -11,6 +11,7 @@ from intaglio.ops.movement import moving_cost, one_tensor
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x -> `shape`, by the rules of NumPy."""
     x = one_tensor("broadcast", types)
     shape = tuple(integers("broadcast", attrs, "shape"))
     padded = (1,) * (len(shape) - len(x.shape)) + x.shape
@@ -20,6 +21,7 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """X repeated, contiguous."""
     return np.ascontiguousarray(np.broadcast_to(inputs[0], attrs["shape"]))
 
 

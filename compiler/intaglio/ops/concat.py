@@ -11,6 +11,7 @@ from intaglio.ops.movement import INTEGERS, moving_cost
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: Tensors alike except on `axis` -> their sizes added there."""
     if not types:
         raise ValueError("concat: expects at least one tensor, not 0.")
     first = types[0]
@@ -28,6 +29,7 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The tensors in order."""
     return np.concatenate(list(inputs), axis=attrs["axis"])
 
 

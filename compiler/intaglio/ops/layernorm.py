@@ -12,7 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops.arith import Int64, bit_length, clamp, isqrt, multiplier_bits, round_shift, scaled, shared_shift
+from intaglio.ops.arith import (
+    Int64,
+    bit_length,
+    clamp,
+    isqrt,
+    multiplier_bits,
+    round_shift,
+    scaled,
+    shared_shift,
+)
 from intaglio.ops.base import (
     ACTIVATIONS,
     Array,
@@ -38,6 +47,7 @@ _FRACTION_BITS = 20
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [.., C], gain int32 [C], offset int64 [C] -> [.., C]."""
     check_count("layernorm", types, 3)
     check_dtype("layernorm", "x", types[0], ACTIVATIONS)
     check_rank("layernorm", "x", types[0], 1)
@@ -53,6 +63,7 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """``(x - mean) / sqrt(var + eps)`` to 20 fractional bits, then gain and offset."""
     x, gain, offset = (array.astype(np.int64) for array in inputs)
     y = _normalize(*_moments(x, attrs["mean"] == "rounded", attrs["eps"]))
     return clamp(round_shift(y * gain + offset, attrs["shift"]) + attrs["zero_point"], attrs["dtype"])
@@ -78,6 +89,7 @@ def _normalize(centred: Int64, variance: Int64) -> Int64:
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     rows = int(np.prod(out.shape[:-1], dtype=np.int64))
     return Cost(
@@ -119,4 +131,6 @@ def parameters(
     return Built([scaled(ratio, shift).astype(np.int32), scaled(offset, shift)], attrs)
 
 
-OP = IntegerOp("layernorm", "LayerNorm over the last axis with an exact integer square root.", infer, reference, cost)
+OP = IntegerOp(
+    "layernorm", "LayerNorm over the last axis with an exact integer square root.", infer, reference, cost
+)

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.ops import add, table
-from intaglio.ops.arith import accumulator, clamp, dyadic_within, exact_matmul, multiplier_bits, peak, requantize
+from intaglio.ops.arith import (
+    accumulator,
+    clamp,
+    dyadic_within,
+    exact_matmul,
+    multiplier_bits,
+    peak,
+    requantize,
+)
 from intaglio.ops.base import (
     ACCUMULATORS,
     ACTIVATIONS,
@@ -37,6 +45,7 @@ _NEGLIGIBLE = 2.0**-12
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [.., K], weight [N, K], bias, multiplier, shift [N], table and residual if present -> [.., N]."""
     has_table, has_residual = _flags(attrs)
     check_count("linear", types, 5 + has_table + has_residual)
     check_rank("linear", "x", types[0], 1)
@@ -64,6 +73,7 @@ def check_weights(op: str, types: Sequence[TensorType], depth: int, attrs: Attrs
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The fused op equals linear, table and add in sequence to the bit."""
     has_table, has_residual = _flags(attrs)
     result = product(inputs[0], inputs[1:5], attrs)
     if has_table:
@@ -82,6 +92,7 @@ def product(x: Array, constants: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     has_table, has_residual = _flags(attrs)
     out = infer(types, attrs)
     residual = types[-1].nbytes if has_residual else 0
@@ -154,4 +165,6 @@ def _add_attrs(attrs: Attrs) -> dict[str, Any]:
     return {name.removeprefix("add_"): value for name, value in attrs.items() if name.startswith("add_")}
 
 
-OP = IntegerOp("linear", "Matrix product with a constant, requantized per output channel.", infer, reference, cost)
+OP = IntegerOp(
+    "linear", "Matrix product with a constant, requantized per output channel.", infer, reference, cost
+)

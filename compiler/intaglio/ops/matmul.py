@@ -29,6 +29,7 @@ _ZERO_POINTS = (-32768, 32767)
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: a [.., M, K], b [.., K, N] (or [.., N, K]) -> [.., M, N]; batch dimensions are equal."""
     check_count("matmul", types, 2)
     for name, operand in zip("ab", types, strict=True):
         check_dtype("matmul", name, operand, ACTIVATIONS)
@@ -41,11 +42,14 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     transposed = integer("matmul", attrs, "transpose_b", 0, 1)
     depth, width = (b[-1], b[-2]) if transposed else (b[-2], b[-1])
     if a[:-2] != b[:-2] or a[-1] != depth:
-        raise ValueError(f"matmul: shapes {list(a)} and {list(b)} do not match with transpose_b = {transposed}.")
+        raise ValueError(
+            f"matmul: shapes {list(a)} and {list(b)} do not match with transpose_b = {transposed}."
+        )
     return TensorType((*a[:-1], width), output_grid("matmul", attrs))
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The centred product, requantized."""
     acc = centred_product(inputs[0], inputs[1], attrs["a_zero"], attrs["b_zero"], bool(attrs["transpose_b"]))
     return requantize(acc, attrs["multiplier"], attrs["shift"], attrs["zero_point"], attrs["dtype"])
 
@@ -59,6 +63,7 @@ def centred_product(a: Array, b: Array, a_zero: int, b_zero: int, transpose_b: b
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     moved = types[0].nbytes + types[1].nbytes + out.nbytes
     return Cost(macs=out.size * types[0].shape[-1], multiplies=out.size, bytes_moved=moved)
@@ -67,7 +72,9 @@ def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
 def parameters(a: Grid, b: Grid, out: Grid, depth: int, factor: float = 1.0, transpose_b: int = 0) -> Built:
     """Attributes of ``out = factor * a @ b`` with `depth` products per sum; `factor` > 0 (a folded scaling)."""
     bound = depth * a.reach * b.reach
-    multiplier, shift = dyadic_within(factor * a.scale * b.scale / out.scale, multiplier_bits(out.dtype), bound)
+    multiplier, shift = dyadic_within(
+        factor * a.scale * b.scale / out.scale, multiplier_bits(out.dtype), bound
+    )
     attrs = {
         "a_zero": a.zero_point,
         "b_zero": b.zero_point,

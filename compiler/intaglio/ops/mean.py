@@ -26,6 +26,7 @@ from intaglio.ops.base import (
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [.., n, ..] -> the same without `axis`, or with size 1 there."""
     check_count("mean", types, 1)
     check_dtype("mean", "x", types[0], ACTIVATIONS)
     check_rank("mean", "x", types[0], 1)
@@ -43,12 +44,14 @@ def reduced(shape: tuple[int, ...], axis: int, keepdims: int) -> tuple[int, ...]
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """``round_shift(sum(x) * multiplier + offset, shift) + zero_point``, saturated."""
     total = inputs[0].sum(axis=attrs["axis"], keepdims=bool(attrs["keepdims"]), dtype=np.int64)
     scaled = round_shift(total * attrs["multiplier"] + attrs["offset"], attrs["shift"])
     return clamp(scaled + attrs["zero_point"], attrs["dtype"])
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     return Cost(multiplies=out.size, bytes_moved=types[0].nbytes + out.nbytes)
 

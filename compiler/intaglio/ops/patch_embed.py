@@ -9,10 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intaglio.ops import linear
-from intaglio.ops.base import Array, Attrs, Built, Cost, Grid, IntegerOp, TensorType, check_count, integers, output_grid
+from intaglio.ops.base import (
+    Array,
+    Attrs,
+    Built,
+    Cost,
+    Grid,
+    IntegerOp,
+    TensorType,
+    check_count,
+    integers,
+    output_grid,
+)
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [B, C, H, W], weight [N, C*ph*pw], bias, multiplier, shift [N] -> [B, H/ph * W/pw, N]."""
     check_count("patch_embed", types, 5)
     if len(types[0].shape) != 4:
         raise ValueError(f"patch_embed: x must have shape [B, C, H, W], not {list(types[0].shape)}.")
@@ -25,6 +37,7 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """Linear on `patches(x)`."""
     return linear.product(patches(inputs[0], attrs["patch"]), inputs[1:5], attrs)
 
 
@@ -33,10 +46,13 @@ def patches(x: Array, patch: Sequence[int]) -> Array:
     batch, channels, height, width = x.shape
     ph, pw = patch
     split = x.reshape(batch, channels, height // ph, ph, width // pw, pw)
-    return split.transpose(0, 2, 4, 1, 3, 5).reshape(batch, (height // ph) * (width // pw), channels * ph * pw)
+    return split.transpose(0, 2, 4, 1, 3, 5).reshape(
+        batch, (height // ph) * (width // pw), channels * ph * pw
+    )
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     return Cost(
         macs=out.size * types[1].shape[1],

@@ -39,7 +39,9 @@ def run(program: Program, inputs: Mapping[str, Array] | Array, observe: Observer
 def _input(program: Program, inputs: Mapping[str, Array] | Array) -> Array:
     if isinstance(inputs, Mapping):
         if program.input not in inputs:
-            raise InputError(f"{program.name}: expects an input named {program.input!r}, not {sorted(inputs)!r}.")
+            raise InputError(
+                f"{program.name}: expects an input named {program.input!r}, not {sorted(inputs)!r}."
+            )
         inputs = inputs[program.input]
     declared = program.tensors[program.input]
     actual = type_of(inputs)
@@ -58,7 +60,9 @@ def _execute(program: Program, step: Step, inputs: list[Array]) -> Array:
     for actual in (inferred, type_of(value)):
         if actual != TensorType(declared.shape, declared.dtype):
             expected = f"{declared.dtype} {list(declared.shape)}"
-            raise ValueError(f"{step.name}: {step.op} gives {actual}, but {step.output!r} is declared {expected}.")
+            raise ValueError(
+                f"{step.name}: {step.op} gives {actual}, but {step.output!r} is declared {expected}."
+            )
     return value
 
 

@@ -1,7 +1,7 @@
 """rescale: a tensor to another grid; LayerScale; any per-channel affine map.
 
 Accuracy: the multiplier is off by at most half a unit of 2^-shift, so the result is within 1 LSB of the QDQ value
-while the largest factor does not exceed 2^7 (2^6 with 16-bit tensors).
+while the largest ratio of steps does not exceed 2^7 (2^9 with 16-bit tensors).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from intaglio.ops.arith import clamp, multiplier_bits, round_shift, scaled, shared_shift
+from intaglio.ops.arith import clamp, operand_bits, round_shift, scaled, shared_shift
 from intaglio.ops.base import (
     ACTIVATIONS,
     Array,
@@ -31,6 +31,7 @@ from intaglio.ops.base import (
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [.., C], multiplier int32 and offset int64, each [C] or [1] -> [.., C]."""
     check_count("rescale", types, 3)
     x, multiplier, offset = types
     check_dtype("rescale", "x", x, ACTIVATIONS)
@@ -44,11 +45,13 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """``round_shift(x * multiplier + offset, shift) + zero_point``, saturated."""
     x, multiplier, offset = (array.astype(np.int64) for array in inputs)
     return clamp(round_shift(x * multiplier + offset, attrs["shift"]) + attrs["zero_point"], attrs["dtype"])
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     return Cost(
         multiplies=out.size,
@@ -65,9 +68,11 @@ def parameters(
 ) -> Built:
     """Constants (multiplier, offset) and attributes of ``out = factor * x + offset``, each scalar or [C], any sign."""
     ratio = np.atleast_1d(np.asarray(factor, np.float64)) * (x.scale / out.scale)
-    shift = shared_shift(ratio, multiplier_bits(x.dtype, out.dtype))
+    shift = shared_shift(ratio, operand_bits(x.dtype, out.dtype))
     multiplier = scaled(ratio, shift)
-    added = scaled(np.atleast_1d(0.0 if offset is None else np.asarray(offset, np.float64)) / out.scale, shift)
+    added = scaled(
+        np.atleast_1d(0.0 if offset is None else np.asarray(offset, np.float64)) / out.scale, shift
+    )
     attrs = {"shift": shift, "zero_point": out.zero_point, "dtype": out.dtype}
     return Built([multiplier.astype(np.int32), added - x.zero_point * multiplier], attrs)
 

@@ -9,6 +9,7 @@ from intaglio.ops.movement import one_tensor
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x -> `shape`, which has as many elements."""
     x = one_tensor("reshape", types)
     result = TensorType(tuple(integers("reshape", attrs, "shape")), x.dtype)
     if result.size != x.size or any(size < 0 for size in result.shape):
@@ -17,10 +18,12 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The values of x in row-major order."""
     return inputs[0].reshape(attrs["shape"])
 
 
-def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+def cost(_types: Sequence[TensorType], _attrs: Attrs) -> Cost:
+    """Nothing moves: the memory is the same."""
     return Cost()
 
 

@@ -25,10 +25,18 @@ from intaglio.ops.base import (
     check_rank,
     output_grid,
 )
-from intaglio.ops.exponential import check_row_attrs, exp_table, exponentials, reciprocal, row_multiplier, weight_bits
+from intaglio.ops.exponential import (
+    check_row_attrs,
+    exp_table,
+    exponentials,
+    reciprocal,
+    row_multiplier,
+    weight_bits,
+)
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [.., n], exp_table -> [.., n]."""
     check_count("softmax", types, 2)
     check_dtype("softmax", "x", types[0], ACTIVATIONS)
     check_rank("softmax", "x", types[0], 1)
@@ -37,6 +45,7 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """``e * r`` for every score, with the row reciprocal r."""
     e_bits = attrs["e_bits"]
     e = exponentials(inputs[0], inputs[1], e_bits)
     r = reciprocal(e.sum(axis=-1, keepdims=True), attrs["multiplier"], e_bits)
@@ -45,6 +54,7 @@ def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     return Cost(
         multiplies=out.size,

@@ -28,19 +28,22 @@ from intaglio.ops.exponential import shift_exp
 RealFunction = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+def infer(types: Sequence[TensorType], _attrs: Attrs) -> TensorType:
+    """Type rule: x, table [256] (int8 x) or [65536] (int16 x) -> the shape of x, the type of the table."""
     check_count("table", types, 2)
     check_dtype("table", "x", types[0], ACTIVATIONS)
     check_type("table", "table", types[1], ACTIVATIONS, (256 if types[0].dtype == "int8" else 65536,))
     return TensorType(types[0].shape, types[1].dtype)
 
 
-def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+def reference(inputs: Sequence[Array], _attrs: Attrs) -> Array:
+    """``table[x - min(dtype of x)]``."""
     x, table = inputs
     return np.asarray(table[x.astype(np.int64) - np.iinfo(x.dtype).min])
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     out = infer(types, attrs)
     moved = types[0].nbytes + out.nbytes
     return Cost(lookups=out.size, bytes_weights=types[1].nbytes, bytes_moved=moved)

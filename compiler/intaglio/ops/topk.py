@@ -21,6 +21,7 @@ from intaglio.ops.base import (
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x [.., n] -> int32 [.., k]."""
     check_count("topk", types, 1)
     check_dtype("topk", "x", types[0], ACTIVATIONS)
     check_rank("topk", "x", types[0], 1)
@@ -29,12 +30,14 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The first k indices by falling value, then rising index."""
     # A stable sort of the negated values keeps equal ones in order of index.
     order = np.argsort(-inputs[0].astype(np.int64), axis=-1, kind="stable")
     return np.ascontiguousarray(order[..., : attrs["k"]].astype(np.int32))
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
+    """The work of one call."""
     return Cost(bytes_moved=types[0].nbytes + infer(types, attrs).nbytes)
 
 

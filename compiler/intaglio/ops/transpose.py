@@ -11,6 +11,7 @@ from intaglio.ops.movement import moving_cost, one_tensor
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
+    """Type rule: x -> axis i of the result is axis ``axes[i]`` of x."""
     x = one_tensor("transpose", types)
     axes = integers("transpose", attrs, "axes")
     if sorted(axes) != list(range(len(x.shape))):
@@ -19,6 +20,7 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
 
 
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
+    """The permuted values, contiguous."""
     return np.ascontiguousarray(inputs[0].transpose(attrs["axes"]))
 
 
