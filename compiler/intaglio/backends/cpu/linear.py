@@ -1,20 +1,282 @@
-"""linear and patch_embed: matrix products with a constant, requantized per channel."""
+"""linear: a matrix product with a constant, requantized per channel, with the fused table and residual."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+from tvm import tirx
+
+from intaglio.backends.cpu import gemm
+from intaglio.backends.cpu.arith import rescale, wide
 from intaglio.backends.cpu.elementwise import numbers
-from intaglio.backends.cpu.ir import Kernel
-from intaglio.backends.cpu.launch import Launch, Site, grain, rows
+from intaglio.backends.cpu.gemm import PANEL, TILE_ROWS
+from intaglio.backends.cpu.ir import (
+    Body,
+    Buffer,
+    Expr,
+    Kernel,
+    PrimFunc,
+    bind,
+    cast,
+    const,
+    kernel,
+    load,
+    loop,
+    minimum,
+    splat,
+    store,
+)
+from intaglio.backends.cpu.isa import Isa
+from intaglio.backends.cpu.lanes import (
+    GROUP_WORDS,
+    LANES,
+    channel_scale,
+    fits,
+    pack_scales,
+    requantize,
+    saturate,
+    uniform_numbers,
+    uniform_scale,
+)
+from intaglio.backends.cpu.launch import Constant, Launch, Operand, Scratch, Site, grain, rows
 from intaglio.backends.cpu.plain import LinearShape, linear_plain_kernel
+from intaglio.program import Array
 
 ADD_NUMBERS = ("add_a_multiplier", "add_b_multiplier", "add_offset", "add_shift", "add_zero_point")
 
+# Rows whose int16 activations and int32 panel stay near while the weights stream by.
+BLOCK_ROWS = 96
+# Pairs of a panel that leave room in a 32 KiB first-level cache.
+BLOCK_PAIRS = 384
+
+
+class FastShape(NamedTuple):
+    """What `linear_kernel` is specialized for, beside the linear itself.
+
+    `blocks`: parts of the depth that are summed one after the other; `wide`: sums of blocks are int64; `lanes`: the
+    requantized value is known to fit int32 before it is clamped; `by_panel`: items are panels instead of rows.
+    """
+
+    linear: LinearShape
+    isa: Isa
+    blocks: int
+    wide: bool
+    lanes: bool
+    by_panel: bool
+
+    @property
+    def pairs(self) -> int:
+        return gemm.even(self.linear.depth) // 2
+
+    @property
+    def height(self) -> int:
+        """Rows of one block."""
+        return min(self.linear.rows, BLOCK_ROWS)
+
+    @property
+    def panels(self) -> int:
+        return len(gemm.panel_starts(self.linear.channels))
+
+    @property
+    def copies(self) -> bool:
+        """Whether activations are widened or padded into scratch."""
+        return self.linear.x == "int8" or self.linear.depth % 2 == 1
+
+
+def linear_kernel(symbol: str, shape: FastShape) -> PrimFunc:
+    """Items are rows, or panels of sixteen channels; scratch is `wide_x`, `acc` and `y`."""
+    with kernel(symbol, **_buffers(shape)) as body:
+        if shape.by_panel:
+            _emit_block(body, shape, const(0, "int32"), const(shape.linear.rows, "int32"), (body.begin, body.end))
+        else:
+            height = shape.height
+            with loop(0, (body.end - body.begin + (height - 1)) // height) as block:
+                first = bind(body.begin + block * height)
+                count = bind(tirx.min(body.end - first, const(height, "int32")))
+                _emit_block(body, shape, first, count, (0, shape.panels))
+    return body.func
+
+
+def _buffers(shape: FastShape) -> dict[str, tuple[str, int]]:
+    linear, height = shape.linear, shape.height
+    buffers = {
+        "x": (linear.x, linear.rows * linear.depth),
+        "weight": (linear.weight, shape.panels * shape.pairs * 2 * PANEL),
+        "bias": ("int64" if shape.wide else "int32", shape.panels * PANEL),
+        "scales": ("int64", shape.panels * 2 * GROUP_WORDS),
+        "numbers": ("int64", 10),
+    }
+    if linear.table:
+        buffers["table"] = (linear.table, 256 if linear.dtype == "int8" else 65536)
+    if linear.residual:
+        buffers["residual"] = (linear.residual, linear.rows * linear.channels)
+    buffers["wide_x"] = ("int16", height * 2 * shape.pairs)
+    buffers["acc"] = ("int64" if shape.wide else "int32", height * PANEL)
+    buffers["y"] = (linear.dtype, height * PANEL)
+    buffers["out"] = (linear.result, linear.rows * linear.channels)
+    return buffers
+
+
+def _emit_block(body: Body, shape: FastShape, first: Expr, count: Expr, panels: tuple[Expr, Expr]) -> None:
+    depth = shape.linear.depth
+    if shape.copies:
+        with loop(0, count) as row:
+            _emit_copy(body["x"], (first + row) * depth, body["wide_x"], row * 2 * shape.pairs, depth)
+    with loop(*panels) as panel:
+        _emit_products(body, shape, panel, first, count)
+        column = _column(panel, shape.linear.channels)
+        if shape.lanes:
+            _emit_requantize(body, shape, panel, column, first, count)
+        else:
+            _emit_requantize_wide(body, shape, panel, column, first, count)
+        _emit_fused(body, shape.linear, column, first, count)
+
+
+def _emit_copy(source: Buffer, start: Expr, target: Buffer, to: Expr, length: int) -> None:
+    if source.dtype == "int8":
+        gemm.emit_widen(source, start, target, to, length)
+        return
+    with loop(0, length) as i:
+        store(target, to + i, load(source, start + i))
+    store(target, to + length, const(0, "int16"))
+
+
+def _column(panel: Expr, channels: int) -> Expr:
+    """First channel of a panel; the last panel is moved back to end with the channels."""
+    return bind(tirx.min(panel * PANEL, const(channels - PANEL, "int32")))
+
+
+def _emit_products(body: Body, shape: FastShape, panel: Expr, first: Expr, count: Expr) -> None:
+    """`acc`: the sums of all rows of the block with one panel."""
+    split = shape.blocks > 1
+    if split:
+        with loop(0, count) as row:
+            store(body["acc"], row * PANEL, load(body["bias"], panel * PANEL, PANEL), PANEL)
+    pairs = shape.pairs // shape.blocks
+    with loop(0, shape.blocks) as block:
+        start = bind((panel * shape.pairs + block * pairs) * (2 * PANEL))
+
+        def tile(height: int, row: Expr) -> None:
+            _emit_tile(body, shape, height, (first, row), (block * pairs, pairs), start, panel)
+
+        gemm.emit_rows(shape.linear.rows, count, tile)
+
+
+def _emit_tile(
+    body: Body,
+    shape: FastShape,
+    height: int,
+    at: tuple[Expr, Expr],
+    depth: tuple[Expr, int],
+    start: Expr,
+    panel: Expr,
+) -> None:
+    """`at`: first row of the block, first row of the tile in it; `depth`: first pair and number of pairs."""
+    acc, bias = body["acc"], body["bias"]
+    source, first = (body["wide_x"], at[1]) if shape.copies else (body["x"], at[0] + at[1])
+
+    def activation(row: int, pair: int) -> Expr:
+        return gemm.pair_at(source, (first + row) * (2 * shape.pairs) + (depth[0] + pair) * 2)
+
+    def place(row: int, half: int) -> Expr:
+        return (at[1] + row) * PANEL + half * LANES
+
+    def initial(row: int, half: int) -> Expr:
+        if shape.wide:
+            return splat(const(0, "int32"), LANES)
+        if shape.blocks > 1:
+            return load(acc, place(row, half), LANES)
+        return load(bias, panel * PANEL + half * LANES, LANES)
+
+    def finish(row: int, half: int, total: Expr) -> None:
+        where = place(row, half)
+        if shape.wide:
+            total = cast(total, f"int64x{LANES}")
+            total = total + load(acc if shape.blocks > 1 else bias, where if shape.blocks > 1 else panel * PANEL + half * LANES, LANES)
+        store(acc, where, total, LANES)
+
+    gemm.emit_tile(shape.isa, height, depth[1], activation, body["weight"], start, initial, finish)
+
+
+def _target(body: Body, linear: LinearShape, column: Expr, first: Expr) -> tuple[Buffer, Expr, int]:
+    """Where requantized values go: (buffer, start, row stride), `y` if something fused follows."""
+    if linear.table or linear.residual:
+        return body["y"], 0, PANEL
+    return body["out"], first * linear.channels + column, linear.channels
+
+
+def _emit_requantize(body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr) -> None:
+    target, start, stride = _target(body, shape.linear, column, first)
+    for half in range(2):
+        scale = channel_scale(body["scales"], (panel * 2 + half) * GROUP_WORDS)
+        with loop(0, count) as row:
+            acc = load(body["acc"], row * PANEL + half * LANES, LANES)
+            y = requantize([(acc, scale.multiplier)], scale)
+            store(target, start + row * stride + half * LANES, saturate(y, shape.linear.dtype), LANES)
+
+
+def _emit_requantize_wide(body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr) -> None:
+    """`scales` holds sixteen multipliers, then sixteen shifts, per panel."""
+    target, start, stride = _target(body, shape.linear, column, first)
+    scales, zero = body["scales"], load(body["numbers"], 0)
+    with loop(0, count) as row, loop(0, PANEL) as n:
+        scaled = wide(load(body["acc"], row * PANEL + n)) * load(scales, panel * (2 * PANEL) + n)
+        y = rescale(scaled, load(scales, panel * (2 * PANEL) + PANEL + n), zero, shape.linear.dtype)
+        store(target, start + row * stride + n, y)
+
+
+def _emit_fused(body: Body, linear: LinearShape, column: Expr, first: Expr, count: Expr) -> None:
+    if linear.table and not linear.residual:
+        _emit_table(body, linear, column, first, count)
+    elif linear.residual:
+        _emit_residual(body, linear, column, first, count)
+
+
+def _emit_table(body: Body, linear: LinearShape, column: Expr, first: Expr, count: Expr) -> None:
+    start = first * linear.channels + column
+    with loop(0, count) as row, loop(0, PANEL) as n:
+        index = cast(load(body["y"], row * PANEL + n), "int32") - minimum(linear.dtype)
+        store(body["out"], start + row * linear.channels + n, load(body["table"], index))
+
+
+def _emit_residual(body: Body, linear: LinearShape, column: Expr, first: Expr, count: Expr) -> None:
+    scale = uniform_scale(body["numbers"], 1)
+    b_multiplier = bind(splat(load(body["numbers"], 5), 4))
+    with loop(0, count) as row:
+        for half in range(2):
+            start = bind((first + row) * linear.channels + column + half * LANES)
+            y = _operand(body, linear, row * PANEL + half * LANES)
+            other = bind(cast(load(body["residual"], start, LANES), f"int32x{LANES}"))
+            total = requantize([(y, scale.multiplier), (other, (b_multiplier, b_multiplier))], scale)
+            store(body["out"], start, saturate(total, linear.result), LANES)
+
+
+def _operand(body: Body, linear: LinearShape, at: Expr) -> Expr:
+    """Eight values of the add's first operand, as int32: `y`, or the table's entries for it."""
+    y = bind(cast(load(body["y"], at, LANES), f"int32x{LANES}"))
+    if not linear.table:
+        return y
+    entries = [cast(load(body["table"], bind(cast(load(body["y"], at + i), "int32") - minimum(linear.dtype))), "int32") for i in range(LANES)]
+    return bind(tirx.Shuffle(entries, list(range(LANES))))
+
 
 def lower_linear(site: Site) -> list[Launch]:
+    shape = linear_shape(site)
+    fast = _fast_shape(site, shape)
+    if fast is None:
+        attrs = numbers(site, "zero_point", *(ADD_NUMBERS if shape.residual else ()))
+        operands = (*map(site.operand, range(5)), attrs, *map(site.operand, range(5, len(site.inputs))), site.result)
+        made = Kernel(linear_plain_kernel, (shape,))
+        return [Launch(made, operands, shape.rows, grain(shape.depth * shape.channels))]
+    items, share = (fast.panels, 1) if fast.by_panel else (shape.rows, TILE_ROWS)
+    return [Launch(Kernel(linear_kernel, (fast,)), _operands(site, fast), items, share)]
+
+
+def linear_shape(site: Site) -> LinearShape:
     x, weight, bias = site.inputs[:3]
     count, depth = rows(x)
-    has_table, has_residual = site.attr("has_table"), site.attr("has_residual")
-    shape = LinearShape(
+    return LinearShape(
         rows=count,
         depth=depth,
         channels=weight.shape[0],
@@ -22,10 +284,77 @@ def lower_linear(site: Site) -> list[Launch]:
         weight=weight.dtype,
         bias=bias.dtype,
         dtype=site.step.attrs["dtype"],
-        table=site.inputs[5].dtype if has_table else None,
-        residual=site.inputs[-1].dtype if has_residual else None,
+        table=site.inputs[5].dtype if site.attr("has_table") else None,
+        residual=site.inputs[-1].dtype if site.attr("has_residual") else None,
         result=site.output.dtype,
     )
-    attrs = numbers(site, "zero_point", *(ADD_NUMBERS if has_residual else ()))
-    operands = (*map(site.operand, range(5)), attrs, *map(site.operand, range(5, len(site.inputs))), site.result)
-    return [Launch(Kernel(linear_plain_kernel, (shape,)), operands, count, grain(depth * shape.channels))]
+
+
+def _fast_shape(site: Site, linear: LinearShape) -> FastShape | None:
+    """How to run on tiles, or None where that is not provably exact or not worth it."""
+    wide_acc = linear.bias == "int64"
+    blocks = _depth_blocks(site.constant(1), -minimum(linear.x), wide_acc)
+    if linear.channels < PANEL or blocks is None or not _residual_fits(site, linear):
+        return None
+    lanes = not wide_acc and _lanes_fit(site, linear)
+    return FastShape(linear, site.isa, blocks, wide_acc, lanes, by_panel=linear.rows < 2 * TILE_ROWS)
+
+
+def _depth_blocks(weight: Array, reach: int, wide_acc: bool) -> int | None:
+    """The fewest equal parts of the depth that stay in the cache and, for int64 sums, in int32 each.
+
+    int32 sums may wrap in between: they are exact modulo 2^32 and the last one is known to fit.
+    """
+    pairs = gemm.even(weight.shape[1]) // 2
+    magnitude = np.abs(np.pad(weight.astype(np.int64), ((0, 0), (0, weight.shape[1] % 2))))
+    for blocks in range(1, pairs + 1):
+        if pairs % blocks or (pairs // blocks > BLOCK_PAIRS and pairs % (blocks + 1) == 0):
+            continue
+        largest = magnitude.reshape(len(weight), blocks, -1).sum(axis=2).max(initial=0)
+        if not wide_acc or int(largest) * reach < 1 << 31:
+            return blocks
+    return None
+
+
+def _lanes_fit(site: Site, linear: LinearShape) -> bool:
+    weight, bias, multiplier, shift = (site.constant(i) for i in range(1, 5))
+    peak = np.abs(weight.astype(np.int64)).sum(axis=1) * -minimum(linear.x) + np.abs(bias.astype(np.int64))
+    return fits(peak.astype(object) * multiplier.astype(object), shift, site.attr("zero_point"))
+
+
+def _residual_fits(site: Site, linear: LinearShape) -> bool:
+    if not linear.residual:
+        return True
+    peak = -minimum(linear.table or linear.dtype) * abs(site.attr("add_a_multiplier"))
+    peak += -minimum(linear.residual) * abs(site.attr("add_b_multiplier")) + abs(site.attr("add_offset"))
+    return fits(peak, site.attr("add_shift"), site.attr("add_zero_point"))
+
+
+def _operands(site: Site, fast: FastShape) -> tuple[Operand, ...]:
+    linear = fast.linear
+    values = [site.attr("zero_point")]
+    if linear.residual:
+        a, b, offset, shift, zero = (site.attr(name) for name in ADD_NUMBERS)
+        values += [*uniform_numbers(a, shift, zero, offset), b]
+    scratch = (
+        Scratch(fast.height * fast.pairs * 4 if fast.copies else 64),
+        Scratch(fast.height * PANEL * (8 if fast.wide else 4)),
+        Scratch(fast.height * PANEL * 2),
+    )
+    return (
+        site.operand(0),
+        Constant(gemm.pack_weights(site.constant(1))),
+        Constant(gemm.by_panel(site.constant(2))),
+        Constant(_scales(site, fast)),
+        Constant(np.array(values + [0] * (10 - len(values)), np.int64)),
+        *map(site.operand, range(5, len(site.inputs))),
+        *scratch,
+        site.result,
+    )
+
+
+def _scales(site: Site, fast: FastShape) -> Array:
+    multiplier, shift = (gemm.by_panel(site.constant(i)) for i in (3, 4))
+    if fast.lanes:
+        return pack_scales(multiplier, shift, site.attr("zero_point"))
+    return np.concatenate([multiplier, shift], axis=1).astype(np.int64)
