@@ -1,7 +1,8 @@
 """One spelling for each kind of data movement: reshape, permute_dims, strided_slice, concat, take by a list.
 
 squeeze, expand_dims and flatten become reshape; an item of a split becomes a strided_slice; take by a constant becomes a
-strided_slice where its indices are evenly spaced. Ensures that strided_slice names every axis, with non-negative bounds.
+strided_slice where its indices are evenly spaced. where(isnan(x), c, x), which some exporters put behind a softmax, is x: integers are
+never NaN. Ensures that strided_slice names every axis, with non-negative bounds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def canonicalize(module: tvm.IRModule) -> tvm.IRModule:
         if isinstance(value, relax.TupleGetItem):
             item = _split_item(value, builder)
             return value if item is None else item
+        if name == "relax.where" and _guards_nan(value, builder):
+            return value.args[2]
         if name == "relax.take":
             return _take(value, shape_of(var), builder)
         if name == "relax.strided_slice":
@@ -33,6 +36,12 @@ def canonicalize(module: tvm.IRModule) -> tvm.IRModule:
         return value
 
     return rebuild(graph, rewrite)
+
+
+def _guards_nan(call: relax.Call, builder: relax.BlockBuilder) -> bool:
+    """Whether the condition is isnan of the third operand."""
+    condition = builder.lookup_binding(call.args[0]) if isinstance(call.args[0], relax.Var) else None
+    return op_name(condition) == "relax.isnan" and bool(condition.args[0].same_as(call.args[2]))
 
 
 def full_slice(x: relax.Expr, begin: list[int], end: list[int], strides: list[int]) -> relax.Expr:

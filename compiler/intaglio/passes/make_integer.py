@@ -178,13 +178,22 @@ class _Walk:
         if isinstance(value, relax.TupleGetItem):
             return self._tuple_item(var, value)
         if name and binary_function(name):
-            return self._binary(name, self._value(value.args[0]), self._value(value.args[1]), shape_of(var))
+            return self._binary(name, self._operand(value.args[0]), self._operand(value.args[1]), shape_of(var))
         if name and (function := unary_function(value)) is not None:
             x = self._value(value.args[0])
             if isinstance(x, Const):
                 return Const(x.shape, values=function(x.real()))
             return self._unary(x).then(function)
         raise _Refused("has no integer meaning; replace it in the model, or cut the model before it")
+
+    def _operand(self, expr: relax.Expr) -> Value:
+        """An elementwise operand. An exact result that others read too must meet one grid first: x * sigmoid(x) has one x."""
+        value = self._value(expr)
+        if isinstance(value, Pending) and isinstance(value.kind, Linear) and len(self.graph.users(expr)) > 1:
+            users = {op_name(self.graph.definition[user]) for user in self.graph.users(expr)}
+            if not users & {"relax.quantize", "relax.nn.layer_norm"}:
+                return self.emitter.need(value, "activation input")
+        return value
 
     def _value(self, expr: relax.Expr) -> Value:
         if isinstance(expr, relax.Var):
