@@ -70,13 +70,20 @@ def pair_at(buffer: Buffer, index: Expr) -> Expr:
     return bits(load(buffer, index, 2), "int32")
 
 
-def emit_widen(source: Buffer, start: Expr, target: Buffer, to: Expr, length: int) -> None:
-    """Copy `length` int8 to int16, and a zero behind an odd number of them."""
+def emit_widen(
+    source: Buffer, start: Expr, target: Buffer, to: Expr, length: int, zero: Expr | None = None
+) -> None:
+    """Copy `length` elements as int16, less `zero`, and a zero behind an odd number of them."""
+
+    def centred(index: Expr, lanes: int) -> Expr:
+        value = cast(load(source, start + index, lanes), "int16" if lanes == 1 else f"int16x{lanes}")
+        return value if zero is None else value - (splat(zero, lanes) if lanes > 1 else zero)
+
     whole = length // PANEL
     with loop(0, whole) as i:
-        store(target, to + i * PANEL, cast(load(source, start + i * PANEL, PANEL), "int16x16"), PANEL)
+        store(target, to + i * PANEL, centred(i * PANEL, PANEL), PANEL)
     with loop(whole * PANEL, length) as i:
-        store(target, to + i, cast(load(source, start + i), "int16"))
+        store(target, to + i, centred(i, 1))
     if length % 2:
         store(target, to + length, const(0, "int16"))
 

@@ -78,6 +78,16 @@ class Cell:
     def set(self, value: Expr) -> None:
         store(self._buffer, 0, value, self._lanes)
 
+    def reduced(self, combine: Callable[[Expr, Expr], Expr]) -> Expr:
+        """All lanes combined into one scalar."""
+        value = self.get()
+        lanes = self._lanes
+        while lanes > 1:
+            lanes //= 2
+            low, high = (tirx.Shuffle([value], [const(i + at, "int32") for i in range(lanes)]) for at in (0, lanes))
+            value = T.bind(combine(low, high))
+        return value
+
 
 @contextmanager
 def when(condition: Expr) -> Iterator[None]:

@@ -122,7 +122,7 @@ def _emit_block(body: Body, shape: FastShape, first: Expr, count: Expr, panels: 
     depth = shape.linear.depth
     if shape.copies:
         with loop(0, count) as row:
-            _emit_copy(body["x"], (first + row) * depth, body["wide_x"], row * 2 * shape.pairs, depth)
+            gemm.emit_widen(body["x"], (first + row) * depth, body["wide_x"], row * 2 * shape.pairs, depth)
     with loop(*panels) as panel:
         _emit_products(body, shape, panel, first, count)
         column = _column(panel, shape.linear.channels)
@@ -131,15 +131,6 @@ def _emit_block(body: Body, shape: FastShape, first: Expr, count: Expr, panels: 
         else:
             _emit_requantize_wide(body, shape, panel, column, first, count)
         _emit_fused(body, shape.linear, column, first, count)
-
-
-def _emit_copy(source: Buffer, start: Expr, target: Buffer, to: Expr, length: int) -> None:
-    if source.dtype == "int8":
-        gemm.emit_widen(source, start, target, to, length)
-        return
-    with loop(0, length) as i:
-        store(target, to + i, load(source, start + i))
-    store(target, to + length, const(0, "int16"))
 
 
 def _column(panel: Expr, channels: int) -> Expr:
@@ -307,9 +298,8 @@ def _depth_blocks(weight: Array, reach: int, wide_acc: bool) -> int | None:
     """
     pairs = gemm.even(weight.shape[1]) // 2
     magnitude = np.abs(np.pad(weight.astype(np.int64), ((0, 0), (0, weight.shape[1] % 2))))
-    for blocks in range(1, pairs + 1):
-        if pairs % blocks or (pairs // blocks > BLOCK_PAIRS and pairs % (blocks + 1) == 0):
-            continue
+    parts = [blocks for blocks in range(1, pairs + 1) if pairs % blocks == 0]
+    for blocks in [*(b for b in parts if pairs // b <= BLOCK_PAIRS), *parts]:
         largest = magnitude.reshape(len(weight), blocks, -1).sum(axis=2).max(initial=0)
         if not wide_acc or int(largest) * reach < 1 << 31:
             return blocks
