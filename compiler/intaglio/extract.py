@@ -34,7 +34,7 @@ class _Extractor:
                 self._step(var, value)
         output = self.names[self.graph.result]
         for key, tensor in (("input_grid", self.input), ("output_grid", output)):
-            if self.graph.attrs and key in self.graph.attrs:
+            if self.graph.attrs and key in self.graph.attrs and self.tensors[tensor].dtype != "uint8":
                 scale, zero, _ = str(self.graph.attrs[key]).split()
                 self.tensors[tensor] = replace(self.tensors[tensor], scale=float(scale), zero_point=int(zero))
         return Program(name, self.tensors, self.steps, self.input, output)
@@ -53,7 +53,9 @@ class _Extractor:
         assert op is not None
         attrs = integer_relax.attrs_of(call)
         onnx_nodes = tuple(dict.fromkeys(self.nodes[t] for t in attrs.pop("onnx") if t in self.nodes))
+        scale, zero = attrs.pop("grid").split() or (None, "0")
         output = self._define(var, _clean(var.name))
+        self.tensors[output] = replace(self.tensors[output], scale=scale and float(scale), zero_point=int(zero))
         inputs = tuple(self._operand(arg, output, index) for index, arg in enumerate(call.args))
         self.steps.append(Step(output, op, inputs, output, attrs, onnx_nodes))
 

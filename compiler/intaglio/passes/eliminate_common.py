@@ -28,7 +28,7 @@ def eliminate_common(module: tvm.IRModule) -> tvm.IRModule:
         name = integer_relax.op_name(value)
         if name is None:
             return value
-        attrs = {k: v for k, v in integer_relax.attrs_of(value).items() if k != "onnx"}
+        attrs = {k: v for k, v in integer_relax.attrs_of(value).items() if k not in ("onnx", "grid")}
         key = (name, tuple(token(arg) for arg in value.args), repr(sorted(attrs.items())))
         if key not in seen:
             seen[key] = builder.emit(value, name_hint=var.name)

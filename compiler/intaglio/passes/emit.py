@@ -46,17 +46,22 @@ class Emitter:
     missing: list[Missing] = field(default_factory=list)
     _materialized: dict[int, tuple[Value, OnGrid]] = field(default_factory=dict)
 
-    def call(self, op: str, args: list[relax.Expr], attrs: dict[str, Any], nodes: tuple[str, ...]) -> relax.Var:
-        """Emit `intaglio.<op>`."""
-        attrs = attrs | {"onnx": list(nodes)}
+    def call(
+        self, op: str, args: list[relax.Expr], attrs: dict[str, Any], nodes: tuple[str, ...], grid: Grid | None = None
+    ) -> relax.Var:
+        """Emit `intaglio.<op>`, annotated with the ONNX tensors it stands for and the grid of its result."""
+        attrs = attrs | {"onnx": list(nodes), "grid": f"{grid.scale!r} {grid.zero_point}" if grid else ""}
         return self.builder.emit(integer_relax.call(op, args, attrs), name_hint=_hint(nodes, op))
 
-    def built(self, op: str, args: list[relax.Expr], built: Built, nodes: tuple[str, ...], **more: Any) -> relax.Var:
-        return self.call(op, [*args, *(integer_constant(c) for c in built.constants)], built.attrs | more, nodes)
+    def built(
+        self, op: str, args: list[relax.Expr], built: Built, nodes: tuple[str, ...], grid: Grid, **more: Any
+    ) -> relax.Var:
+        constants = [integer_constant(c) for c in built.constants]
+        return self.call(op, [*args, *constants], built.attrs | more, nodes, grid)
 
-    def move(self, expr: relax.Expr, move: Move, nodes: tuple[str, ...] = ()) -> relax.Expr:
+    def move(self, expr: relax.Expr, move: Move, grid: Grid, nodes: tuple[str, ...] = ()) -> relax.Expr:
         """Emit data movement."""
-        return self.call(move[0], [expr], move[1], nodes)
+        return self.call(move[0], [expr], move[1], nodes, grid)
 
     # --- grids -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +125,7 @@ class Emitter:
             return self._unary(value, grid)
         if isinstance(value, Probabilities):
             built = softmax.parameters(value.scores.grid, grid, self.nonlinear)
-            expr = self.built("softmax", [value.scores.expr], built, value.nodes)
+            expr = self.built("softmax", [value.scores.expr], built, value.nodes, grid)
             return OnGrid(value.shape, expr=expr, grid=grid)
         if isinstance(value, lazy.Input):
             return self._input(value, grid)
@@ -135,10 +140,10 @@ class Emitter:
             function = value.function
         if function is None and source.grid.dtype == "int16":
             built = rescale.parameters(source.grid, 1.0, None, grid)
-            return OnGrid(value.shape, expr=self.built("rescale", [source.expr], built, value.nodes), grid=grid)
+            return OnGrid(value.shape, expr=self.built("rescale", [source.expr], built, value.nodes, grid), grid=grid)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             built = self._table(function or (lambda x: x), source.grid, grid)
-        return OnGrid(value.shape, expr=self.built("table", [source.expr], built, value.nodes), grid=grid)
+        return OnGrid(value.shape, expr=self.built("table", [source.expr], built, value.nodes, grid), grid=grid)
 
     def _table(self, function: lazy.RealFunction, source: Grid, grid: Grid) -> Built:
         low, high = source.dequantize(np.array([source.minimum, source.maximum]))
@@ -151,7 +156,7 @@ class Emitter:
             return OnGrid(value.shape, expr=value.var, grid=grid, nodes=value.nodes)
         pixels = self.preprocessing
         built = quantize_input.parameters(pixels.mean, pixels.std, grid, value.shape[1])
-        return OnGrid(value.shape, expr=self.built("quantize_input", [value.var], built, value.nodes), grid=grid)
+        return OnGrid(value.shape, expr=self.built("quantize_input", [value.var], built, value.nodes, grid), grid=grid)
 
     # --- exact results -----------------------------------------------------------------------------------------------
 
@@ -160,7 +165,7 @@ class Emitter:
         kind = value.kind if value.factor > 0 else lazy.negated(value.kind)
         expr = self._kind(kind, inner, value.nodes)
         for move in value.moves:
-            expr = self.move(expr, move, value.nodes[-1:])
+            expr = self.move(expr, move, grid, value.nodes[-1:])
         return OnGrid(value.shape, expr=expr, grid=grid, exact=None if value.moves else value)
 
     def _kind(self, kind: Any, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
@@ -180,17 +185,17 @@ class Emitter:
         builder = patch_embed if kind.patch else linear
         built = builder.parameters(kind.x.grid, kind.weight, kind.weight_scale, kind.bias, out)
         op = "patch_embed" if kind.patch else "linear"
-        return self.built(op, [kind.x.expr], built, (*kind.x.nodes, *nodes))
+        return self.built(op, [kind.x.expr], built, (*kind.x.nodes, *nodes), out)
 
     def _matmul(self, kind: lazy.MatMul, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         depth = kind.a.shape[-1]
         built = matmul.parameters(kind.a.grid, kind.b.grid, out, depth, transpose_b=1)
-        return self.built("matmul", [kind.a.expr, self.swapped(kind.b)], built, nodes)
+        return self.built("matmul", [kind.a.expr, self.swapped(kind.b)], built, nodes, out)
 
     def swapped(self, value: OnGrid) -> relax.Expr:
         """The last two axes exchanged."""
         rank = len(value.shape)
-        return self.move(value.expr, attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2]))
+        return self.move(value.expr, attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2]), value.grid)
 
     def _attention(self, kind: lazy.Attention, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         p = kind.probabilities
@@ -207,29 +212,31 @@ class Emitter:
         shapes = [q.shape, (*k.shape[:-2], k.shape[-1], k.shape[-2]), v.shape]
         result = (*q.shape[:-1], v.shape[-1])
         if len(result) != 4:
-            operands = [self.move(e, attrs_of("reshape", shape=_four(s))) for e, s in zip(operands, shapes, strict=True)]
-        expr = self.built("attention", operands, built, (*p.scores.nodes, *p.nodes, *nodes))
-        return expr if len(result) == 4 else self.move(expr, attrs_of("reshape", shape=list(result)))
+            fours = [attrs_of("reshape", shape=_four(shape)) for shape in shapes]
+            grids = (q.grid, k.grid, v.grid)
+            operands = [self.move(e, four, grid) for e, four, grid in zip(operands, fours, grids, strict=True)]
+        expr = self.built("attention", operands, built, (*p.scores.nodes, *p.nodes, *nodes), out)
+        return expr if len(result) == 4 else self.move(expr, attrs_of("reshape", shape=list(result)), out)
 
     def _sum(self, kind: lazy.Sum, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = add.parameters(kind.a.grid, kind.b.grid, out, kind.b_sign)
-        return self.built("add", [kind.a.expr, kind.b.expr], built, nodes)
+        return self.built("add", [kind.a.expr, kind.b.expr], built, nodes, out)
 
     def _affine(self, kind: lazy.Affine, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = rescale.parameters(kind.x.grid, kind.multiplier, kind.offset, out)
-        return self.built("rescale", [kind.x.expr], built, nodes)
+        return self.built("rescale", [kind.x.expr], built, nodes, out)
 
     def _norm(self, kind: lazy.Norm, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = layernorm.parameters(kind.x.grid, kind.gamma, kind.beta, kind.epsilon, out, self.nonlinear)
-        return self.built("layernorm", [kind.x.expr], built, nodes)
+        return self.built("layernorm", [kind.x.expr], built, nodes, out)
 
     def _mean(self, kind: lazy.Mean, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = mean.parameters(kind.x.grid, kind.x.shape[kind.axis], out)
-        return self.built("mean", [kind.x.expr], built, nodes, axis=kind.axis, keepdims=int(kind.keepdims))
+        return self.built("mean", [kind.x.expr], built, nodes, out, axis=kind.axis, keepdims=int(kind.keepdims))
 
     def _concat(self, kind: lazy.Concat, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         parts = [self.on_grid(part, out).expr for part in kind.parts]
-        return self.call("concat", parts, {"axis": kind.axis}, nodes)
+        return self.call("concat", parts, {"axis": kind.axis}, nodes, out)
 
 
 def _hint(nodes: tuple[str, ...], op: str) -> str:

@@ -45,9 +45,9 @@ def _view(var: relax.Var, value: relax.Call, builder: relax.BlockBuilder) -> rel
     if len(steps) > len(chain):
         return value
     expr = source
-    onnx = chain[-1].attrs["onnx"]
+    notes = {"onnx": chain[-1].attrs["onnx"], "grid": chain[-1].attrs["grid"]}
     for op, attrs in steps:
-        expr = builder.emit(integer_relax.call(op, [expr], attrs | {"onnx": onnx}), name_hint=var.name)
+        expr = builder.emit(integer_relax.call(op, [expr], attrs | notes), name_hint=var.name)
     return expr
 
 
@@ -59,7 +59,8 @@ def _hoisted(var: relax.Var, table: relax.Call, builder: relax.BlockBuilder) -> 
     chain, source = _chain(before, builder)
     expr = builder.emit(relax.Call(table.op, [source, table.args[1]], table.attrs), name_hint=var.name)
     for view in chain:
-        expr = builder.emit(relax.Call(view.op, [expr], view.attrs), name_hint=var.name)
+        attrs = integer_relax.attrs_of(view) | {"grid": table.attrs["grid"]}
+        expr = builder.emit(integer_relax.call(str(integer_relax.op_name(view)), [expr], attrs), name_hint=var.name)
     return expr
 
 

@@ -53,7 +53,7 @@ def _with_table(linear: relax.Call, table: relax.Call) -> relax.Call:
     attrs = integer_relax.attrs_of(linear)
     if attrs["has_table"]:
         return table
-    attrs |= {"has_table": 1, "onnx": _both(linear, table)}
+    attrs |= {"has_table": 1, "onnx": _both(linear, table), "grid": table.attrs["grid"]}
     return integer_relax.call("linear", [*linear.args, table.args[1]], attrs)
 
 
@@ -62,7 +62,7 @@ def _with_residual(linear: relax.Call, add: relax.Call, residual: relax.Expr, sw
     added: dict[str, Any] = integer_relax.attrs_of(add)
     for name in ADD_ATTRS:
         attrs[f"add_{name}"] = added[SWAPPED.get(name, name) if swap else name]
-    attrs |= {"has_residual": 1, "onnx": _both(linear, add)}
+    attrs |= {"has_residual": 1, "onnx": _both(linear, add), "grid": add.attrs["grid"]}
     return integer_relax.call("linear", [*linear.args, residual], attrs)
 
 

@@ -362,7 +362,7 @@ class _Walk:
             raise _Refused(f"averages over axes {axes}; intaglio takes one axis, or adjacent ones")
         size = int(np.prod([x.shape[a] for a in axes]))
         shape = [*x.shape[: axes[0]], size, *x.shape[axes[-1] + 1 :]]
-        expr = self.emitter.move(x.expr, attrs_of("reshape", shape=shape))
+        expr = self.emitter.move(x.expr, attrs_of("reshape", shape=shape), x.grid)
         return replace(x, shape=tuple(shape), expr=expr, exact=None), axes[:1]
 
     # --- elementwise -------------------------------------------------------------------------------------------------
@@ -421,6 +421,8 @@ class _Walk:
         return Unary(left.shape, source=left.source, function=lambda x: function(f(x), g(x * scale)), nodes=nodes)
 
     def _with_constant(self, op: str, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
+        if a.shape == shape and op in ("add", "subtract") and not b.real().any():
+            return a  # an attention mask that masks nothing
         scalar = b.scalar
         if scalar is not None and a.shape == shape:
             return self._with_scalar(op, a, scalar)
@@ -516,10 +518,10 @@ class _Walk:
             return replace(value, shape=shape, moves=(*value.moves, move), channel_axis=axis)
         if isinstance(value, Unary) and value.grid is None:
             source = self.emitter.need(value.source, "move")
-            moved = replace(source, expr=self.emitter.move(source.expr, move), shape=shape, exact=None)
+            moved = replace(source, expr=self.emitter.move(source.expr, move, source.grid), shape=shape, exact=None)
             return replace(value, source=moved, shape=shape)
         on_grid = self.emitter.need(value, "move")
-        expr = self.emitter.move(on_grid.expr, move, on_grid.nodes[-1:])
+        expr = self.emitter.move(on_grid.expr, move, on_grid.grid, on_grid.nodes[-1:])
         return OnGrid(shape, expr=expr, grid=on_grid.grid, nodes=on_grid.nodes)
 
     def _concat(self, var: relax.Var, call: relax.Call) -> Value:
