@@ -192,6 +192,9 @@ def _replace_nodes(
 ) -> None:
     nodes = _live(nodes, set(outputs))
     used = {name for node in nodes for name in node.input} | set(outputs)
+    for index in reversed(range(len(graph.input))):  # initializers may be listed as inputs with a default
+        if graph.input[index].name in walker.initializers:
+            del graph.input[index]
     for index in reversed(range(len(graph.initializer))):
         if graph.initializer[index].name not in used:
             del graph.initializer[index]
