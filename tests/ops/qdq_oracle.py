@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+
 from intaglio import ops
 from intaglio.ops.reference import type_of
 
@@ -69,7 +70,9 @@ class Agreement:
     def add(self, actual: np.ndarray, real: np.ndarray, out: ops.Grid) -> None:
         expected = np.rint(real / out.scale) + out.zero_point
         limits = np.iinfo(out.dtype)
-        difference = np.abs(actual.astype(np.int64) - np.clip(expected, limits.min, limits.max).astype(np.int64))
+        difference = np.abs(
+            actual.astype(np.int64) - np.clip(expected, limits.min, limits.max).astype(np.int64)
+        )
         self.total += difference.size
         self.equal += int(np.count_nonzero(difference == 0))
         self.worst = max(self.worst, int(difference.max(initial=0)))
@@ -103,11 +106,21 @@ def tensor(shape: Sequence[int], dtype: str = "int8") -> ops.TensorType:
 _OUT: dict[str, Any] = {"zero_point": 3, "dtype": "int8"}
 _SCALED: dict[str, Any] = {"multiplier": 70000, "shift": 20, **_OUT}
 _WEIGHTS = [tensor((7, 12)), tensor((7,), "int32"), tensor((7,), "int32"), tensor((7,), "int32")]
-_ADD: dict[str, Any] = {"a_multiplier": 70000, "b_multiplier": -300, "offset": -(1 << 60), "shift": 17, **_OUT}
+_ADD: dict[str, Any] = {
+    "a_multiplier": 70000,
+    "b_multiplier": -300,
+    "offset": -(1 << 60),
+    "shift": 17,
+    **_OUT,
+}
 
 # One valid call of every op: operand types, attributes, result type.
 SAMPLES: dict[str, tuple[list[ops.TensorType], dict[str, Any], ops.TensorType]] = {
-    "quantize_input": ([tensor((2, 3, 4, 4), "uint8"), tensor((3, 256), "int16")], {}, tensor((2, 3, 4, 4), "int16")),
+    "quantize_input": (
+        [tensor((2, 3, 4, 4), "uint8"), tensor((3, 256), "int16")],
+        {},
+        tensor((2, 3, 4, 4), "int16"),
+    ),
     "patch_embed": (
         [tensor((2, 3, 4, 6)), *_WEIGHTS],
         {"acc_dtype": "int32", "patch": [2, 2], **_OUT},
@@ -125,11 +138,27 @@ SAMPLES: dict[str, tuple[list[ops.TensorType], dict[str, Any], ops.TensorType]] 
         tensor((2, 3, 4)),
     ),
     "attention": (
-        [tensor((1, 2, 5, 4)), tensor((1, 2, 6, 4)), tensor((1, 2, 6, 3), "int16"), tensor((1, 256), "uint32")],
+        [
+            tensor((1, 2, 5, 4)),
+            tensor((1, 2, 6, 4)),
+            tensor((1, 2, 6, 3), "int16"),
+            tensor((1, 256), "uint32"),
+        ],
         {
-            **{"q_zero": 0, "k_zero": 1, "v_zero": 2, "score_acc_dtype": "int32", "score_multiplier": 70000},
-            **{"score_shift": 20, "score_zero": 0, "score_dtype": "int8", "e_bits": 15, "acc_dtype": "int32"},
-            **{"acc_shift": 0, "multiplier": 1 << 30, "shift": 30, **_OUT},
+            "q_zero": 0,
+            "k_zero": 1,
+            "v_zero": 2,
+            "score_acc_dtype": "int32",
+            "score_multiplier": 70000,
+            "score_shift": 20,
+            "score_zero": 0,
+            "score_dtype": "int8",
+            "e_bits": 15,
+            "acc_dtype": "int32",
+            "acc_shift": 0,
+            "multiplier": 1 << 30,
+            "shift": 30,
+            **_OUT,
         },
         tensor((1, 2, 5, 3)),
     ),

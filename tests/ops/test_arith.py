@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from intaglio.ops import arith
 
 
@@ -67,8 +68,14 @@ def test_isqrt_is_exact(values: list[int]) -> None:
 
 def test_isqrt_is_exact_next_to_squares() -> None:
     rng = np.random.default_rng(1)
-    roots = np.concatenate([np.arange(1, 2000), rng.integers(1, 2**31 - 1, 20000), [2**31 - 1]]).astype(np.int64)
-    for values, expected in ((roots * roots - 1, roots - 1), (roots * roots, roots), (roots * roots + 1, roots)):
+    roots = np.concatenate([np.arange(1, 2000), rng.integers(1, 2**31 - 1, 20000), [2**31 - 1]]).astype(
+        np.int64
+    )
+    for values, expected in (
+        (roots * roots - 1, roots - 1),
+        (roots * roots, roots),
+        (roots * roots + 1, roots),
+    ):
         assert np.array_equal(arith.isqrt(values), expected)
     assert arith.isqrt(np.array([0, 2**62 - 1])).tolist() == [0, 2**31 - 1]
 

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from intaglio.ops import Grid, attention, matmul, softmax
-from intaglio.ops.base import Built
-from intaglio.ops.exponential import exp_table, exponentials, shift_exp
 from qdq_oracle import Agreement, array, dtypes, execute, fitted, grid, kinds, seeds, within_one
 from qdq_oracle import softmax as real_softmax
 
-COMBINATIONS = [(qkv, score, out) for qkv in ("int8", "int16") for score in ("int8", "int16") for out in ("int8", "int16")]
+from intaglio.ops import Grid, attention, matmul, softmax
+from intaglio.ops.base import Built
+from intaglio.ops.exponential import exp_table, exponentials, shift_exp
+
+COMBINATIONS = [
+    (qkv, score, out) for qkv in ("int8", "int16") for score in ("int8", "int16") for out in ("int8", "int16")
+]
 
 
 def score_grid(rng: np.random.Generator, dtype: str, reach: float) -> Grid:
@@ -24,7 +27,13 @@ class Case:
     """Random operands, their grids, and the float64 result from QDQ scores."""
 
     def __init__(
-        self, rng: np.random.Generator, shape: tuple[int, ...], qkv: str, score: str, out: str, kinds: tuple[str, str]
+        self,
+        rng: np.random.Generator,
+        shape: tuple[int, ...],
+        qkv: str,
+        score: str,
+        out: str,
+        kinds: tuple[str, str],
     ) -> None:
         batch, heads, rows, keys, depth, width = shape
         self.depth, self.keys, self.factor = depth, keys, 1 / math.sqrt(depth)
@@ -48,7 +57,9 @@ class Case:
 
     def built(self, nonlinear: str = "exact") -> Built:
         shape = {"depth": self.depth, "length": self.keys}
-        return attention.parameters(*self.grids, self.score, self.factor, self.out, **shape, nonlinear=nonlinear)
+        return attention.parameters(
+            *self.grids, self.score, self.factor, self.out, **shape, nonlinear=nonlinear
+        )
 
     def integer_scores(self) -> np.ndarray:
         """The scores inside attention, by the op matmul."""
@@ -88,7 +99,9 @@ def test_attention_equals_qdq_almost_always(qkv: str, score: str, out: str) -> N
 
 @pytest.mark.parametrize(("qkv", "score", "out"), COMBINATIONS)
 @pytest.mark.parametrize("kind", ["lowest", "two levels"])
-def test_attention_at_its_extremes_equals_unbounded_integers(qkv: str, score: str, out: str, kind: str) -> None:
+def test_attention_at_its_extremes_equals_unbounded_integers(
+    qkv: str, score: str, out: str, kind: str
+) -> None:
     rng = np.random.default_rng(10)
     low, high = np.iinfo(qkv).min, np.iinfo(qkv).max
     q, k, v = (array(rng, (1, 1, n, 128), qkv, kind) for n in (3, 40, 40))
@@ -110,9 +123,13 @@ def _unbounded_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, built: Bui
     result = []
     for row in q.tolist():
         products = [
-            sum((x - at["q_zero"]) * (y - at["k_zero"]) for x, y in zip(row, key, strict=True)) for key in k.tolist()
+            sum((x - at["q_zero"]) * (y - at["k_zero"]) for x, y in zip(row, key, strict=True))
+            for key in k.tolist()
         ]
-        s = [_requantize(p, at["score_multiplier"], at["score_shift"], at["score_zero"], at["score_dtype"]) for p in products]
+        s = [
+            _requantize(p, at["score_multiplier"], at["score_shift"], at["score_zero"], at["score_dtype"])
+            for p in products
+        ]
         e = [_exponential(max(s) - x, table, at["e_bits"]) for x in s]
         assert max(e) == 2 ** at["e_bits"] - 1
         r = (at["multiplier"] << (at["e_bits"] - 1)) // sum(e)
@@ -132,7 +149,9 @@ def _unbounded_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, built: Bui
 def _requantize(acc: int, multiplier: int, shift: int, zero_point: int, dtype: str) -> int:
     limits = np.iinfo(dtype)
     assert abs(acc * multiplier) < 2**62
-    return min(max(((acc * multiplier + (1 << (shift - 1))) >> shift) + zero_point, int(limits.min)), int(limits.max))
+    return min(
+        max(((acc * multiplier + (1 << (shift - 1))) >> shift) + zero_point, int(limits.min)), int(limits.max)
+    )
 
 
 def _exponential(d: int, table: list[list[int]], e_bits: int) -> int:
@@ -158,16 +177,22 @@ def test_the_exponential_is_correctly_rounded_and_fits_its_bits(e_bits: int, dty
 
 
 @given(seeds, dtypes, dtypes, kinds, st.integers(1, 258), st.floats(0.05, 20))
-def test_softmax_is_within_one_lsb(seed: int, dtype: str, out_dtype: str, kind: str, n: int, reach: float) -> None:
+def test_softmax_is_within_one_lsb(
+    seed: int, dtype: str, out_dtype: str, kind: str, n: int, reach: float
+) -> None:
     rng = np.random.default_rng(seed)
     x_grid = score_grid(rng, dtype, reach)
     x = array(rng, (2, 3, n), dtype, kind)
     out = Grid(1 / 256, -128, "int8") if out_dtype == "int8" else Grid(2.0**-15, 0, "int16")
-    within_one(execute("softmax", [x], softmax.parameters(x_grid, out)), real_softmax(x_grid.dequantize(x)), out)
+    within_one(
+        execute("softmax", [x], softmax.parameters(x_grid, out)), real_softmax(x_grid.dequantize(x)), out
+    )
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
-@pytest.mark.parametrize("out", [Grid(1 / 255, -128, "int8"), Grid(1 / 65535, -32768, "int16"), Grid(3.1e-5, 0, "int16")])
+@pytest.mark.parametrize(
+    "out", [Grid(1 / 255, -128, "int8"), Grid(1 / 65535, -32768, "int16"), Grid(3.1e-5, 0, "int16")]
+)
 def test_softmax_equals_qdq_almost_always(dtype: str, out: Grid) -> None:
     rng = np.random.default_rng(11)
     agreement = Agreement()
@@ -190,7 +215,11 @@ def test_a_small_value_scale_needs_a_long_shift() -> None:
     built = attention.parameters(unit, unit, v_grid, score, 0.35, out, depth=8, length=50)
     assert built.attrs["shift"] > 31
     scores = execute("matmul", [q, k], matmul.parameters(unit, unit, score, 8, 0.35, 1))
-    within_one(execute("attention", [q, k, v], built), real_softmax(score.dequantize(scores)) @ v_grid.dequantize(v), out)
+    within_one(
+        execute("attention", [q, k, v], built),
+        real_softmax(score.dequantize(scores)) @ v_grid.dequantize(v),
+        out,
+    )
 
 
 def _published_shift_exp(distance: int, scale: float, n: int) -> float:

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from qdq_oracle import SAMPLES, tensor
+
 from intaglio import ops
 from intaglio.ops import OPS
-from qdq_oracle import SAMPLES, tensor
 
 
 def test_every_op_has_a_sample_and_its_own_name() -> None:
@@ -22,7 +23,9 @@ def test_the_sample_is_inferred(name: str) -> None:
 @pytest.mark.parametrize("name", OPS)
 def test_a_missing_operand_or_attribute_is_named(name: str) -> None:
     types, attrs, _ = SAMPLES[name]
-    with pytest.raises(ValueError, match=rf"^{name}: (expects|tensors)" if name != "concat" else "at least one tensor"):
+    with pytest.raises(
+        ValueError, match=rf"^{name}: (expects|tensors)" if name != "concat" else "at least one tensor"
+    ):
         OPS[name].infer([] if name == "concat" else types[:-1], attrs)
     for attribute in attrs:
         fewer = {key: value for key, value in attrs.items() if key != attribute}
@@ -34,7 +37,9 @@ def test_a_missing_operand_or_attribute_is_named(name: str) -> None:
 def test_an_attribute_of_another_type_is_refused(name: str) -> None:
     types, attrs, _ = SAMPLES[name]
     for attribute in attrs:
-        with pytest.raises(ValueError, match=rf"attribute {attribute.removeprefix('add_')} must be .*, not 1\.5\.$"):
+        with pytest.raises(
+            ValueError, match=rf"attribute {attribute.removeprefix('add_')} must be .*, not 1\.5\.$"
+        ):
             OPS[name].infer(types, attrs | {attribute: 1.5})
 
 
@@ -56,7 +61,12 @@ FAILURES: list[tuple[str, dict[int, ops.TensorType], dict[str, Any], str]] = [
     ("linear", {6: tensor((7,))}, {}, r"residual must have shape \[5, 7\], not \[7\]"),
     ("linear", {}, {"zero_point": 128}, "zero_point must be an integer in -128..127, not 128"),
     ("linear", {}, {"acc_dtype": "int16"}, "acc_dtype must be int32 or int64, not 'int16'"),
-    ("matmul", {}, {"transpose_b": 0}, r"shapes \[2, 3, 5\] and \[2, 4, 5\] do not match with transpose_b = 0"),
+    (
+        "matmul",
+        {},
+        {"transpose_b": 0},
+        r"shapes \[2, 3, 5\] and \[2, 4, 5\] do not match with transpose_b = 0",
+    ),
     ("matmul", {1: tensor((1, 4, 5))}, {}, "do not match"),
     ("matmul", {0: tensor((5,))}, {}, r"a must have at least 2 dimensions, not shape \[5\]"),
     ("matmul", {}, {"shift": 63}, "shift must be an integer in 1..62, not 63"),
@@ -77,7 +87,12 @@ FAILURES: list[tuple[str, dict[int, ops.TensorType], dict[str, Any], str]] = [
     ("transpose", {}, {"axes": [0, 1, 1]}, r"axes must permute 0..2, not \[0, 1, 1\]"),
     ("slice", {}, {"end": [6, 5]}, "axis 0 needs 0 <= begin < end <= 5 and a positive stride, not 1:6:2"),
     ("slice", {}, {"strides": [1]}, r"strides must be a list of 2 integers, not \[1\]"),
-    ("concat", {1: tensor((3, 1))}, {}, r"tensors int8 \[2, 3\] and int8 \[3, 1\] do not match except on axis 1"),
+    (
+        "concat",
+        {1: tensor((3, 1))},
+        {},
+        r"tensors int8 \[2, 3\] and int8 \[3, 1\] do not match except on axis 1",
+    ),
     ("concat", {1: tensor((2, 1), "int16")}, {}, "do not match"),
     ("gather", {}, {"indices": [3]}, r"indices must be a non-empty list within 0..2, not \[3\]"),
     ("broadcast", {}, {"shape": [4, 2]}, r"\[1, 3\] does not broadcast to \[4, 2\]"),

@@ -6,17 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from intaglio.ops import Grid, layernorm
-from intaglio.ops.base import Built
 from qdq_oracle import Agreement, array, dtypes, execute, fitted, grid, kinds, seeds, within_one
 from qdq_oracle import layernorm as real_layernorm
+
+from intaglio.ops import Grid, layernorm
+from intaglio.ops.base import Built
 
 
 def affine(rng: np.random.Generator, channels: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(1, 0.5, channels), rng.normal(0, 1, channels)
 
 
-@given(seeds, dtypes, dtypes, kinds, st.integers(64, 400), st.sampled_from((1e-12, 1e-6, 1e-5)), st.floats(0.2, 4))
+@given(
+    seeds,
+    dtypes,
+    dtypes,
+    kinds,
+    st.integers(64, 400),
+    st.sampled_from((1e-12, 1e-6, 1e-5)),
+    st.floats(0.2, 4),
+)
 def test_layernorm_is_within_one_lsb(
     seed: int, dtype: str, out_dtype: str, kind: str, channels: int, epsilon: float, spread: float
 ) -> None:
@@ -38,7 +47,9 @@ def test_layernorm_equals_qdq_almost_always(dtype: str, out_dtype: str) -> None:
         gamma, beta = affine(rng, channels)
         real = real_layernorm(x_grid.dequantize(x), gamma, beta, 1e-6)
         out = fitted(rng, real, out_dtype)
-        agreement.add(execute("layernorm", [x], layernorm.parameters(x_grid, gamma, beta, 1e-6, out)), real, out)
+        agreement.add(
+            execute("layernorm", [x], layernorm.parameters(x_grid, gamma, beta, 1e-6, out)), real, out
+        )
     print(f"layernorm {dtype} -> {out_dtype}: equal {agreement.share:.5f}")
     assert agreement.share >= 0.99
 
@@ -55,7 +66,9 @@ def test_rows_with_one_outlier_channel(dtype: str, outlier: int) -> None:
     for epsilon in (0.0, 1e-5):
         real = real_layernorm(x_grid.dequantize(x), gamma, beta, epsilon)
         out = fitted(rng, real, "int16")
-        within_one(execute("layernorm", [x], layernorm.parameters(x_grid, gamma, beta, epsilon, out)), real, out)
+        within_one(
+            execute("layernorm", [x], layernorm.parameters(x_grid, gamma, beta, epsilon, out)), real, out
+        )
 
 
 @pytest.mark.parametrize("nonlinear", ["exact", "ivit"])
@@ -145,7 +158,11 @@ def test_ivit_layernorm_is_within_one_lsb_of_its_own_formula(
     gamma, beta = affine(rng, channels)
     real = rounded_mean_layernorm(x.astype(np.float64), gamma, beta)
     out = fitted(rng, real, out_dtype)
-    within_one(execute("layernorm", [x], layernorm.parameters(grid(rng, dtype), gamma, beta, 1e-5, out, "ivit")), real, out)
+    within_one(
+        execute("layernorm", [x], layernorm.parameters(grid(rng, dtype), gamma, beta, 1e-5, out, "ivit")),
+        real,
+        out,
+    )
 
 
 @pytest.mark.parametrize(("dtype", "deviation"), [("int8", 1), ("int8", 5), ("int16", 100), ("int16", 30000)])

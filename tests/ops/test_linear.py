@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from qdq_oracle import Agreement, array, dtypes, execute, fitted, grid, kinds, seeds, within_one
+
 from intaglio.ops import Grid, add, linear, matmul, patch_embed, table
 from intaglio.ops.base import Built
-from qdq_oracle import Agreement, array, dtypes, execute, fitted, grid, kinds, seeds, within_one
 
 
 def exact_bias(rng: np.random.Generator, x: Grid, scale: np.ndarray, size: float) -> np.ndarray:
@@ -56,7 +57,9 @@ def test_linear_at_its_extremes_equals_unbounded_integers(out_dtype: str, depth:
     rng = np.random.default_rng(depth)
     x_grid = Grid(1e-4, -32768, "int16")
     weight = np.stack([np.full(depth, -32768), np.full(depth, 32767), array(rng, (depth,), "int16")])
-    x = np.stack([np.full(depth, -32768), np.full(depth, 32767), array(rng, (depth,), "int16")]).astype("int16")
+    x = np.stack([np.full(depth, -32768), np.full(depth, 32767), array(rng, (depth,), "int16")]).astype(
+        "int16"
+    )
     out = Grid(1e-4 * 1e-3 * depth * 2.0**30 / np.iinfo(out_dtype).max, 5, out_dtype)
     built = linear.parameters(x_grid, weight, 1e-3, np.array([1e6, -1e6, 0.0]), out)
     result = execute("linear", [x], built)
@@ -158,7 +161,14 @@ def test_patch_embed_refuses_other_weights() -> None:
 
 @given(seeds, dtypes, dtypes, dtypes, kinds, kinds, st.booleans(), st.floats(0.1, 4))
 def test_matmul_is_within_one_lsb(
-    seed: int, a_dtype: str, b_dtype: str, out_dtype: str, a_kind: str, b_kind: str, transpose: bool, spread: float
+    seed: int,
+    a_dtype: str,
+    b_dtype: str,
+    out_dtype: str,
+    a_kind: str,
+    b_kind: str,
+    transpose: bool,
+    spread: float,
 ) -> None:
     rng = np.random.default_rng(seed)
     batch, rows, depth, columns = rng.integers(1, [3, 6, 80, 6])

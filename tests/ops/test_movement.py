@@ -3,8 +3,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from intaglio.ops.base import Built
 from qdq_oracle import array, dtypes, execute, seeds
+
+from intaglio.ops.base import Built
 
 
 @given(seeds, dtypes, st.permutations(range(3)))
@@ -38,7 +39,9 @@ def test_concat_and_broadcast(seed: int, dtype: str, count: int) -> None:
     whole = execute("concat", parts, Built([], {"axis": 1}))
     assert whole.tolist() == [[row for part in parts for row in part[b].tolist()] for b in range(2)]
     cls = array(rng, (1, 3), dtype)
-    assert execute("broadcast", [cls], Built([], {"shape": [2, 4, 3]})).tolist() == [[cls[0].tolist()] * 4] * 2
+    assert (
+        execute("broadcast", [cls], Built([], {"shape": [2, 4, 3]})).tolist() == [[cls[0].tolist()] * 4] * 2
+    )
 
 
 @given(seeds, dtypes, st.integers(1, 12), st.booleans())

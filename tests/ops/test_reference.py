@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from intaglio.errors import InputError
 from intaglio.ops import Grid, linear, reference, table
 from intaglio.ops.reference import run
@@ -74,7 +75,9 @@ def test_an_input_that_does_not_fit_is_refused(program: Program, given: Any, sen
 def test_a_step_that_does_not_give_its_declared_type_is_refused(program: Program) -> None:
     tensors = dict(program.tensors) | {"z": Tensor("z", (2, 3), "int16")}
     wrong = Program("small", tensors, program.steps, "x", "c")
-    with pytest.raises(ValueError, match=r"act: table gives int8 \[2, 3\], but 'z' is declared int16 \[2, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"act: table gives int8 \[2, 3\], but 'z' is declared int16 \[2, 3\]"
+    ):
         run(wrong, X)
 
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
-from intaglio.ops import OPS
 from qdq_oracle import SAMPLES
 
+from intaglio.ops import OPS
+
 tvm = pytest.importorskip("tvm", reason="the Relax operators need TVM")
-from intaglio.ops import relax as integer_relax  # noqa: E402
 from tvm import relax  # noqa: E402
+
+from intaglio.ops import relax as integer_relax  # noqa: E402
 
 
 def sample_call(name: str, **changes: Any) -> Any:

@@ -58,7 +58,7 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
     choice("attention", attrs, "acc_dtype", ACCUMULATORS)
     integer("attention", attrs, "score_multiplier", 0, (1 << 24) - 1)
     integer("attention", attrs, "score_shift", 1, 62)
-    integer("attention", attrs, "acc_shift", 0, 16)
+    integer("attention", attrs, "acc_shift", 0, 7)
     integer("attention", attrs, "score_zero", -32768, 32767)
     check_row_attrs("attention", types[3], choice("attention", attrs, "score_dtype", ACTIVATIONS), attrs)
     return TensorType(shape, output_grid("attention", attrs))
