@@ -15,8 +15,8 @@ from PIL import Image
 from intaglio.data import Normalization, fashion_mnist, load_labels, load_samples, parse_channels
 from intaglio.data import datasets as module
 from intaglio.data.idx import read_idx
-from intaglio.data.inputs import real_values
 from intaglio.errors import InputError
+from intaglio.feed import real_values
 
 SHAPE = (1, 4, 6)
 

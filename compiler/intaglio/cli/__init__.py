@@ -1,5 +1,7 @@
-"""The command line: one file per command."""
+"""The command line: one file per command, each of them thin."""
 
-from intaglio.cli.main import main
+from __future__ import annotations
 
-__all__ = ["main"]
+from intaglio.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from intaglio.data.images import image_files, load_images
 from intaglio.data.npy import load_npy
-from intaglio.data.preprocess import Normalization
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,3 @@ def load_samples(path: Path, shape: Sequence[int], limit: int | None = None) -> 
         return Samples(values, [f"{path.name}[{index}]" for index in range(len(values))])
     files = image_files(path)[:limit]
     return Samples(load_images(files, shape), [file.name for file in files])
-
-
-def real_values(samples: Samples, normalization: Normalization) -> NDArray[np.float32]:
-    """The samples on the scale that the model was trained on: pixels are normalized, real values kept."""
-    return normalization.apply(samples.values) if samples.are_pixels else samples.values

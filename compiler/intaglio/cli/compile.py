@@ -1,0 +1,90 @@
+"""`intaglio compile`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from intaglio.cli.command import Result, command
+from intaglio.cli.options import Debug, InputKind, Json, Mean, Nonlinear, Std, at_least_one
+from intaglio.cli.progress import steps
+from intaglio.cli.tables import facts, total
+
+if TYPE_CHECKING:
+    from intaglio.artifact import Artifact
+
+
+@command
+def compile_(
+    model: Annotated[Path, typer.Argument(help="Quantized model (.onnx).", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Output folder.", show_default=False)
+    ],
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="A name of `intaglio targets`, or a .toml file.")
+    ] = "cpu",
+    batch: Annotated[int, typer.Option(help="Images per call; binds a symbolic batch dimension.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads that the library starts with.")] = 1,
+    input_kind: Annotated[
+        InputKind, typer.Option("--input", help="What the compiled model takes: real values, or raw pixels.")
+    ] = InputKind.float,
+    mean: Mean = None,
+    std: Std = None,
+    nonlinear: Annotated[Nonlinear, typer.Option(help="Set of non-linear integer ops.")] = Nonlinear.exact,
+    dump_ir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the module after each pass.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> Result:
+    """Compile MODEL to integer-only code."""
+    from intaglio import target as targets
+    from intaglio.data import parse_channels
+
+    chosen = targets.find(target)
+    at_least_one("--batch", batch)
+    at_least_one("--threads", threads)
+    means, stds = parse_channels("--mean", mean), parse_channels("--std", std)
+    with steps("compile") as progress:
+        from intaglio.compiler import compile_model
+
+        artifact = compile_model(
+            model,
+            target=chosen,
+            out=output,
+            batch=batch,
+            threads=threads,
+            input_kind=input_kind.value,
+            mean=means,
+            std=stds,
+            nonlinear=nonlinear.value,
+            dump_ir=dump_ir,
+            progress=progress,
+        )
+    return _result(artifact, chosen.name, output)
+
+
+def _result(artifact: Artifact, target: str, output: Path) -> Result:
+    from intaglio.inspection import summarize
+
+    summary = summarize(artifact.program)
+    program = artifact.program
+    values = {
+        "output": str(output),
+        "target": target,
+        "input": {
+            "dtype": program.tensors[program.input].dtype,
+            "shape": list(program.tensors[program.input].shape),
+        },
+        "result": {
+            "dtype": program.tensors[program.output].dtype,
+            "shape": list(program.tensors[program.output].shape),
+        },
+        "ops": len(summary.ops),
+        "macs": summary.macs,
+        "float_ops": summary.float_ops,
+    }
+    view = facts({"compiled": output, "target": target, "work": total(summary)})
+    return Result(values, [view])

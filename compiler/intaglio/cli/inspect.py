@@ -1,0 +1,73 @@
+"""`intaglio inspect`: a model op by op."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from intaglio.cli.command import Result, command
+from intaglio.cli.options import Debug, Json, at_least_one
+from intaglio.cli.progress import steps
+from intaglio.cli.tables import count, table, total
+
+if TYPE_CHECKING:
+    from intaglio.inspection import OpSummary, Summary
+    from intaglio.program import Program
+
+
+@command
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="MODEL|DIR", help="An ONNX model or a compiled one.", show_default=False)
+    ],
+    batch: Annotated[int, typer.Option(help="Images per call, for a model with a symbolic batch.")] = 1,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> Result:
+    """Show op by op: shapes, scales, work, and which ONNX nodes became which integer op."""
+    at_least_one("--batch", batch)
+    from intaglio.inspection import summarize
+
+    summary = summarize(_program(path, batch))
+    return Result(summary.as_json(), [_table(summary), total(summary)])
+
+
+def _program(path: Path, batch: int) -> Program:
+    if path.is_dir():
+        from intaglio import artifact
+
+        return artifact.load(path).program
+    with steps("inspect") as progress:
+        from intaglio.compiler import Options, to_program
+
+        return to_program(path, Options(batch=batch), progress=progress)
+
+
+def _table(summary: Summary) -> Table:
+    columns = {
+        "op": "left",
+        "from": "left",
+        "to": "left",
+        "scale": "right",
+        "zero": "right",
+        "MAC": "right",
+        "weights": "right",
+        "ONNX nodes": "left",
+    }
+    return table("", columns, [_row(entry) for entry in summary.ops])
+
+
+def _row(entry: OpSummary) -> tuple[object, ...]:
+    return (
+        entry.op,
+        ", ".join(entry.inputs),
+        entry.output,
+        "" if entry.scale is None else f"{entry.scale:.4g}",
+        "" if entry.scale is None else entry.zero_point,
+        count(entry.macs) if entry.macs else "",
+        f"{count(entry.weight_bytes)}B" if entry.weight_bytes else "",
+        ", ".join(entry.onnx_nodes),
+    )
