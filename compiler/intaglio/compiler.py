@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from intaglio import artifact as artifacts
 from intaglio import pipelines
-from intaglio.errors import InputError
+from intaglio.backends import arena, c, cpu
+from intaglio.errors import InputError, ToolError
 from intaglio.extract import extract
 from intaglio.frontend.importer import Imported, import_model, to_relax
 from intaglio.frontend.simplify import simplify
 from intaglio.passes.emit import Missing, Preprocessing
 from intaglio.passes.make_integer import MakeInteger
 from intaglio.program import Program
+from intaglio.target import CpuTarget, CTarget, Target
 
 Progress = Callable[[str], None]
 
@@ -56,6 +60,75 @@ def to_program(
     passes = pipelines.integer(imported, options.preprocessing, options.nonlinear)
     module = pipelines.run(imported.module, passes, dump_ir, progress)
     return extract(module, path.stem, imported.nodes, imported.input_name)
+
+
+def compile_model(
+    path: Path,
+    *,
+    target: Target,
+    out: Path,
+    batch: int = 1,
+    threads: int = 1,
+    input_kind: str = "float",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    nonlinear: str = "exact",
+    dump_ir: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> artifacts.Artifact:
+    """Compile the model at `path` for `target` into the folder `out`, all of it or nothing.
+
+    Raises an IntaglioError with one sentence; then `out` is as it was.
+    """
+    options = Options(batch, input_kind, tuple(mean or (0.0,)), tuple(std or (1.0,)), nonlinear)
+    artifacts.check_writable(out)
+    program = to_program(path, options, dump_ir, progress)
+    progress(f"generate {target.name}")
+    files, workspace = _generate(program, target, threads)
+    progress("write")
+    contents = artifacts.Contents(
+        program=program,
+        target=target.name,
+        source=artifacts.Source(name=path.stem, file=str(path.absolute()), sha256=artifacts.file_sha256(path)),
+        input=_input_spec(program, input_kind, mean, std),
+        workspace_bytes=workspace,
+        options={"batch": batch, "threads": threads, "nonlinear": nonlinear},
+        files=files,
+    )
+    return artifacts.write(out, contents)
+
+
+def _generate(program: Program, target: Target, threads: int) -> tuple[dict[str, str | bytes], int]:
+    """The back end's files, and the bytes of workspace that a call needs."""
+    size = arena.plan(program).size
+    if isinstance(target, CTarget):
+        return c.emit(program), size
+    if not isinstance(target, CpuTarget):
+        return {}, size
+    with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
+        try:
+            report = cpu.build(program, Path(folder), threads=threads, cpu=target.mcpu)
+            files: dict[str, str | bytes] = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
+        except OSError as error:
+            raise ToolError(f"the library cannot be built in the temporary folder {folder}: {error}") from error
+    return files, int(report["workspace_bytes"])
+
+
+def _input_spec(
+    program: Program, kind: str, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> artifacts.InputSpec:
+    tensor = program.tensors[program.input]
+    return artifacts.InputSpec(
+        name=tensor.name,
+        shape=list(tensor.shape),
+        dtype=tensor.dtype,
+        layout="NCHW"[-len(tensor.shape) :] if len(tensor.shape) == 4 else "",
+        kind="uint8" if kind == "uint8" else "float",
+        scale=tensor.scale,
+        zero_point=tensor.zero_point,
+        mean=None if mean is None else list(mean),
+        std=None if std is None else list(std),
+    )
 
 
 def missing_scales(model: onnx.ModelProto, batch: int = 1) -> list[Missing]:
