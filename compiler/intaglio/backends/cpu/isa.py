@@ -30,6 +30,15 @@ class Isa:
         return low_half(a) * low_half(b) + high_half(a) * high_half(b)
 
 
+    def shuffle_bytes(self, table: Expr, index: Expr) -> Expr:
+        """``table[index]`` within each 16 bytes of int8 x 32; indices are 0..15. AVX2 only."""
+        return tirx.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.pshuf.b", table, index)
+
+    def blend_bytes(self, zero: Expr, one: Expr, mask: Expr) -> Expr:
+        """`one` where the sign bit of the mask's byte is set, else `zero`. AVX2 only."""
+        return tirx.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.pblendvb", zero, one, mask)
+
+
 def low_half(pairs: Expr) -> Expr:
     """The even int16 elements of int16 x 16, as int32 x 8."""
     return (bits(pairs, "int32x8") << const(16, "int32")) >> const(16, "int32")

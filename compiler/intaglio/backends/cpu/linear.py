@@ -40,6 +40,7 @@ from intaglio.backends.cpu.lanes import (
     uniform_scale,
 )
 from intaglio.backends.cpu.launch import Constant, Launch, Operand, Scratch, Site, grain, rows
+from intaglio.backends.cpu.table import is_bytes, lookup_bytes, spread
 from intaglio.backends.cpu.plain import LinearShape, linear_plain_kernel
 from intaglio.program import Array
 
@@ -79,6 +80,11 @@ class FastShape(NamedTuple):
         return len(gemm.panel_starts(self.linear.channels))
 
     @property
+    def bytes_table(self) -> bool:
+        """Whether the fused table is looked up by byte shuffles."""
+        return self.linear.table is not None and is_bytes(self.isa, self.linear.dtype, self.linear.table)
+
+    @property
     def copies(self) -> bool:
         """Whether activations are widened or padded into scratch."""
         return self.linear.x == "int8" or self.linear.depth % 2 == 1
@@ -108,12 +114,12 @@ def _buffers(shape: FastShape) -> dict[str, tuple[str, int]]:
         "numbers": ("int64", 10),
     }
     if linear.table:
-        buffers["table"] = (linear.table, 256 if linear.dtype == "int8" else 65536)
+        buffers["table"] = (linear.table, 65536 if linear.dtype == "int16" else 512 if shape.bytes_table else 256)
     if linear.residual:
         buffers["residual"] = (linear.residual, linear.rows * linear.channels)
     buffers["wide_x"] = ("int16", height * 2 * shape.pairs)
     buffers["acc"] = ("int64" if shape.wide else "int32", height * PANEL)
-    buffers["y"] = (linear.dtype, height * PANEL)
+    buffers["y"] = (linear.dtype, (height + 1) * PANEL)
     buffers["out"] = (linear.result, linear.rows * linear.channels)
     return buffers
 
@@ -130,7 +136,7 @@ def _emit_block(body: Body, shape: FastShape, first: Expr, count: Expr, panels: 
             _emit_requantize(body, shape, panel, column, first, count)
         else:
             _emit_requantize_wide(body, shape, panel, column, first, count)
-        _emit_fused(body, shape.linear, column, first, count)
+        _emit_fused(body, shape, column, first, count)
 
 
 def _column(panel: Expr, channels: int) -> Expr:
@@ -217,39 +223,57 @@ def _emit_requantize_wide(body: Body, shape: FastShape, panel: Expr, column: Exp
         store(target, start + row * stride + n, y)
 
 
-def _emit_fused(body: Body, linear: LinearShape, column: Expr, first: Expr, count: Expr) -> None:
-    if linear.table and not linear.residual:
-        _emit_table(body, linear, column, first, count)
-    elif linear.residual:
-        _emit_residual(body, linear, column, first, count)
+def _emit_fused(body: Body, shape: FastShape, column: Expr, first: Expr, count: Expr) -> None:
+    linear = shape.linear
+    if linear.table and shape.bytes_table:
+        _emit_byte_table(body, shape, count)
+    if linear.residual:
+        _emit_residual(body, shape, column, first, count)
+    elif linear.table:
+        _emit_table(body, shape, column, first, count)
 
 
-def _emit_table(body: Body, linear: LinearShape, column: Expr, first: Expr, count: Expr) -> None:
+def _emit_byte_table(body: Body, shape: FastShape, count: Expr) -> None:
+    """Look all of `y` up in place, two rows at a time; scratch has room for the row behind an odd number."""
+    with loop(0, (count + 1) // 2) as pair:
+        y = load(body["y"], pair * (2 * PANEL), 2 * PANEL)
+        store(body["y"], pair * (2 * PANEL), lookup_bytes(shape.isa, body["table"], y), 2 * PANEL)
+
+
+def _emit_table(body: Body, shape: FastShape, column: Expr, first: Expr, count: Expr) -> None:
+    linear = shape.linear
     start = first * linear.channels + column
-    with loop(0, count) as row, loop(0, PANEL) as n:
-        index = cast(load(body["y"], row * PANEL + n), "int32") - minimum(linear.dtype)
-        store(body["out"], start + row * linear.channels + n, load(body["table"], index))
+    with loop(0, count) as row:
+        if shape.bytes_table:
+            store(body["out"], start + row * linear.channels, load(body["y"], row * PANEL, PANEL), PANEL)
+            return
+        with loop(0, PANEL) as n:
+            index = cast(load(body["y"], row * PANEL + n), "int32") - minimum(linear.dtype)
+            store(body["out"], start + row * linear.channels + n, load(body["table"], index))
 
 
-def _emit_residual(body: Body, linear: LinearShape, column: Expr, first: Expr, count: Expr) -> None:
+def _emit_residual(body: Body, shape: FastShape, column: Expr, first: Expr, count: Expr) -> None:
+    linear = shape.linear
     scale = uniform_scale(body["numbers"], 1)
     b_multiplier = bind(splat(load(body["numbers"], 5), 4))
     with loop(0, count) as row:
         for half in range(2):
             start = bind((first + row) * linear.channels + column + half * LANES)
-            y = _operand(body, linear, row * PANEL + half * LANES)
+            y = _operand(body, shape, row * PANEL + half * LANES)
             other = bind(cast(load(body["residual"], start, LANES), f"int32x{LANES}"))
             total = requantize([(y, scale.multiplier), (other, (b_multiplier, b_multiplier))], scale)
             store(body["out"], start, saturate(total, linear.result), LANES)
 
 
-def _operand(body: Body, linear: LinearShape, at: Expr) -> Expr:
+def _operand(body: Body, shape: FastShape, at: Expr) -> Expr:
     """Eight values of the add's first operand, as int32: `y`, or the table's entries for it."""
     y = bind(cast(load(body["y"], at, LANES), f"int32x{LANES}"))
-    if not linear.table:
+    if not shape.linear.table or shape.bytes_table:
         return y
-    entries = [cast(load(body["table"], bind(cast(load(body["y"], at + i), "int32") - minimum(linear.dtype))), "int32") for i in range(LANES)]
-    return bind(tirx.Shuffle(entries, list(range(LANES))))
+    low = minimum(shape.linear.dtype)
+    indices = [bind(cast(load(body["y"], at + i), "int32") - low) for i in range(LANES)]
+    entries = [cast(load(body["table"], index), "int32") for index in indices]
+    return bind(tirx.Shuffle(entries, [const(i, "int32") for i in range(LANES)]))
 
 
 def lower_linear(site: Site) -> list[Launch]:
@@ -329,7 +353,7 @@ def _operands(site: Site, fast: FastShape) -> tuple[Operand, ...]:
     scratch = (
         Scratch(fast.height * fast.pairs * 4 if fast.copies else 64),
         Scratch(fast.height * PANEL * (8 if fast.wide else 4)),
-        Scratch(fast.height * PANEL * 2),
+        Scratch((fast.height + 1) * PANEL * 2),
     )
     return (
         site.operand(0),
@@ -337,10 +361,15 @@ def _operands(site: Site, fast: FastShape) -> tuple[Operand, ...]:
         Constant(gemm.by_panel(site.constant(2))),
         Constant(_scales(site, fast)),
         Constant(np.array(values + [0] * (10 - len(values)), np.int64)),
-        *map(site.operand, range(5, len(site.inputs))),
+        *([_table(site, fast)] if linear.table else []),
+        *([site.operand(len(site.inputs) - 1)] if linear.residual else []),
         *scratch,
         site.result,
     )
+
+
+def _table(site: Site, fast: FastShape) -> Operand:
+    return Constant(spread(site.constant(5))) if fast.bytes_table else site.operand(5)
 
 
 def _scales(site: Site, fast: FastShape) -> Array:
