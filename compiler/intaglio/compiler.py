@@ -89,7 +89,9 @@ def compile_model(
     contents = artifacts.Contents(
         program=program,
         target=target.name,
-        source=artifacts.Source(name=path.stem, file=str(path.absolute()), sha256=artifacts.file_sha256(path)),
+        source=artifacts.Source(
+            name=path.stem, file=str(path.absolute()), sha256=artifacts.file_sha256(path)
+        ),
         input=_input_spec(program, input_kind, mean, std),
         workspace_bytes=workspace,
         options={"batch": batch, "threads": threads, "nonlinear": nonlinear},
@@ -110,7 +112,9 @@ def _generate(program: Program, target: Target, threads: int) -> tuple[dict[str,
             report = cpu.build(program, Path(folder), threads=threads, cpu=target.mcpu)
             files: dict[str, str | bytes] = {p.name: p.read_bytes() for p in Path(folder).iterdir()}
         except OSError as error:
-            raise ToolError(f"the library cannot be built in the temporary folder {folder}: {error}") from error
+            raise ToolError(
+                f"the library cannot be built in the temporary folder {folder}: {error}"
+            ) from error
     return files, int(report["workspace_bytes"])
 
 
@@ -145,4 +149,6 @@ def _check_channels(imported: Imported, options: Options) -> None:
     shape = [int(n) for n in imported.module["main"].params[0].ty.shape]
     for name, values in (("mean", options.mean), ("std", options.std)):
         if options.input_kind == "uint8" and (len(shape) < 2 or len(values) not in (1, shape[1])):
-            raise InputError(f"--{name} has {len(values)} values; the model's input {shape} needs 1 or one per channel")
+            raise InputError(
+                f"--{name} has {len(values)} values; the model's input {shape} needs 1 or one per channel"
+            )

@@ -55,7 +55,9 @@ class _Extractor:
         onnx_nodes = tuple(dict.fromkeys(self.nodes[t] for t in attrs.pop("onnx") if t in self.nodes))
         scale, zero = attrs.pop("grid").split() or (None, "0")
         output = self._define(var, _clean(var.name))
-        self.tensors[output] = replace(self.tensors[output], scale=scale and float(scale), zero_point=int(zero))
+        self.tensors[output] = replace(
+            self.tensors[output], scale=scale and float(scale), zero_point=int(zero)
+        )
         inputs = tuple(self._operand(arg, output, index) for index, arg in enumerate(call.args))
         self.steps.append(Step(output, op, inputs, output, attrs, onnx_nodes))
 
@@ -71,4 +73,9 @@ class _Extractor:
 
 def _clean(name: str) -> str:
     """A readable tensor name: without the importer's and quantizers' suffixes."""
-    return re.sub(r"(_QuantizeLinear_Output|_DequantizeLinear_Output|_quantized|_output_0)+(_\d+)?$", "", name).strip("/") or name
+    return (
+        re.sub(
+            r"(_QuantizeLinear_Output|_DequantizeLinear_Output|_quantized|_output_0)+(_\d+)?$", "", name
+        ).strip("/")
+        or name
+    )

@@ -47,7 +47,10 @@ def integer(imported: Imported, preprocessing: Preprocessing, nonlinear: str) ->
 
 
 def run(
-    module: tvm.IRModule, passes: list[Pass], dump: Path | None = None, progress: Callable[[str], None] = lambda _: None
+    module: tvm.IRModule,
+    passes: list[Pass],
+    dump: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tvm.IRModule:
     """Apply `passes` in order; with `dump`, write the module after each one as `NN_name.py`."""
     if dump is not None:

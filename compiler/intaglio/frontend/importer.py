@@ -52,14 +52,19 @@ def standardize(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
 def to_relax(model: onnx.ModelProto) -> Imported:
     """Import a standardized model. Its initializers are released as they are converted, to bound memory."""
     _refuse_unknown(model)
-    inputs = [value for value in model.graph.input if value.name not in {i.name for i in model.graph.initializer}]
+    inputs = [
+        value for value in model.graph.input if value.name not in {i.name for i in model.graph.initializer}
+    ]
     if len(inputs) != 1 or len(model.graph.output) != 1:
         raise UnsupportedError(
             f"the model has {len(inputs)} inputs and {len(model.graph.output)} outputs; intaglio compiles models "
             "with one image input and one output: cut the graph to them"
         )
     names = {out: node.name or node.output[0] for node in model.graph.node for out in node.output}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # TVM's importer prints on errors
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):  # TVM's importer prints on errors
         warnings.simplefilter("ignore")
         importer = _Importer()
         module = importer.from_onnx(model.graph, opset_of(model))
@@ -68,11 +73,15 @@ def to_relax(model: onnx.ModelProto) -> Imported:
 
 def _refuse_unknown(model: onnx.ModelProto) -> None:
     known = set(_get_convert_map())
-    unknown = [node for node in model.graph.node if node.domain not in ("", "ai.onnx") or node.op_type not in known]
+    unknown = [
+        node for node in model.graph.node if node.domain not in ("", "ai.onnx") or node.op_type not in known
+    ]
     if unknown:
         listed = ", ".join(describe(node) for node in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise UnsupportedError(f"ops without an integer meaning here: {listed}{more}; replace them in the model")
+        raise UnsupportedError(
+            f"ops without an integer meaning here: {listed}{more}; replace them in the model"
+        )
 
 
 class _Importer(ONNXGraphImporter):  # type: ignore[misc]
@@ -108,7 +117,12 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
                     f"node {tensor!r} ({op_name}): TVM's importer does not take it: {str(error).strip().splitlines()[-1]}"
                 ) from error
         if isinstance(result, relax.Tuple):
-            return relax.Tuple([self._named(item, name) for item, name in zip(result.fields, self._names(tensor, result), strict=True)])
+            return relax.Tuple(
+                [
+                    self._named(item, name)
+                    for item, name in zip(result.fields, self._names(tensor, result), strict=True)
+                ]
+            )
         return self._named(result, tensor)
 
     def _names(self, tensor: str, result: relax.Tuple) -> list[str]:
@@ -140,7 +154,9 @@ def _convert_gather(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
     x, indices = inputs[0], inputs[1].value.numpy()
     axis = attrs.get("axis", 0) % len(x.ty.shape)
     size = int(x.ty.shape[axis])
-    return relax.op.take(x, relax.const(np.where(indices < 0, indices + size, indices).astype("int64")), axis=axis)
+    return relax.op.take(
+        x, relax.const(np.where(indices < 0, indices + size, indices).astype("int64")), axis=axis
+    )
 
 
 def _convert_qdq(op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr:

@@ -56,7 +56,9 @@ def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
             continue
         dims = value.type.tensor_type.shape.dim
         if not dims:
-            raise UnsupportedError(f"input {value.name!r} has no shape; export the model with a static image shape")
+            raise UnsupportedError(
+                f"input {value.name!r} has no shape; export the model with a static image shape"
+            )
         symbol = dims[0].dim_param
         for index, dim in enumerate(dims):
             if not dim.HasField("dim_value") and (index == 0 or (symbol and dim.dim_param == symbol)):
@@ -128,7 +130,7 @@ class _Walker:
         feeds = {name: numpy_helper.to_array(self._tensor(name)) for name in names}
         try:
             values = ReferenceEvaluator(single).run(None, feeds)
-        except Exception as error:  # noqa: BLE001  the evaluator raises whatever NumPy raises
+        except Exception as error:
             raise ModelError(f"constant node {describe(node)} cannot be evaluated: {error}") from error
         for name, value in zip([n for n in node.output if n], values, strict=True):
             self._define(name, value)
@@ -159,19 +161,29 @@ class _Walker:
                 "intaglio does not know what it computes, replace it in the model"
             ) from error
         types = {name: self.types[name] for name in node.input if name}
-        data = {name: t for name in node.input if self._is_constant(name) and name and _is_small(t := self._tensor(name))}
+        data = {
+            name: t
+            for name in node.input
+            if self._is_constant(name) and name and _is_small(t := self._tensor(name))
+        }
         try:
             inferred = onnx.shape_inference.infer_node_outputs(
-                schema, node, types, data, opset_imports=[helper.make_opsetid(d, v) for d, v in self.opsets.items()],
+                schema,
+                node,
+                types,
+                data,
+                opset_imports=[helper.make_opsetid(d, v) for d, v in self.opsets.items()],
                 ir_version=self.ir_version,
             )
-        except Exception as error:  # noqa: BLE001  InferenceError derives from RuntimeError or ValueError by release
+        except Exception as error:
             raise ModelError(f"node {describe(node)} does not fit its inputs: {error}") from error
         self.types.update(inferred)
         for name in node.output:
             if name:
                 if name not in self.types:
-                    raise UnsupportedError(f"the type of {name!r}, output of {describe(node)}, cannot be inferred")
+                    raise UnsupportedError(
+                        f"the type of {name!r}, output of {describe(node)}, cannot be inferred"
+                    )
                 static_shape(self.types[name], name)
 
 

@@ -60,7 +60,11 @@ def _slice_bounds(call: relax.Call) -> tuple[list[int], list[int], list[int]]:
 
 
 def _split_item(value: relax.TupleGetItem, builder: relax.BlockBuilder) -> relax.Expr | None:
-    call = builder.lookup_binding(value.tuple_value) if isinstance(value.tuple_value, relax.Var) else value.tuple_value
+    call = (
+        builder.lookup_binding(value.tuple_value)
+        if isinstance(value.tuple_value, relax.Var)
+        else value.tuple_value
+    )
     if op_name(call) != "relax.split":
         return None
     x = call.args[0]

@@ -15,7 +15,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def gelu(x: Real) -> Real:
-    """x * Phi(x)."""
+    """X * Phi(x)."""
     return np.asarray(0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))))
 
 
@@ -78,4 +78,6 @@ def is_gelu(function: RealFunction, low: float, high: float) -> bool:
     """Whether `function` is GELU in any of its spellings, exact, tanh or sigmoid, on [low, high]."""
     x = np.linspace(low, high, 257)
     y = function(x)
-    return any(np.allclose(y, form(x), atol=2e-3) for form in (gelu, gelu_tanh, lambda v: v * sigmoid(1.702 * v)))
+    return any(
+        np.allclose(y, form(x), atol=2e-3) for form in (gelu, gelu_tanh, lambda v: v * sigmoid(1.702 * v))
+    )

@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from intaglio.ops import add, attention, layernorm, linear, matmul, mean, patch_embed, quantize_input, rescale, softmax, table
+from intaglio.ops import (
+    add,
+    attention,
+    layernorm,
+    linear,
+    matmul,
+    mean,
+    patch_embed,
+    quantize_input,
+    rescale,
+    softmax,
+    table,
+)
 from intaglio.ops import relax as integer_relax
 from intaglio.ops.base import Built, Grid
 from intaglio.passes import lazy
@@ -47,7 +59,12 @@ class Emitter:
     _materialized: dict[int, tuple[Value, OnGrid]] = field(default_factory=dict)
 
     def call(
-        self, op: str, args: list[relax.Expr], attrs: dict[str, Any], nodes: tuple[str, ...], grid: Grid | None = None
+        self,
+        op: str,
+        args: list[relax.Expr],
+        attrs: dict[str, Any],
+        nodes: tuple[str, ...],
+        grid: Grid | None = None,
     ) -> relax.Var:
         """Emit `intaglio.<op>`, annotated with the ONNX tensors it stands for and the grid of its result."""
         attrs = attrs | {"onnx": list(nodes), "grid": f"{grid.scale!r} {grid.zero_point}" if grid else ""}
@@ -71,7 +88,9 @@ class Emitter:
             return value
         known = self._materialized.get(id(value))
         if known is None:
-            grid = getattr(value, "grid", None) or self._implied_grid(value) or self._missing_grid(value, role)
+            grid = (
+                getattr(value, "grid", None) or self._implied_grid(value) or self._missing_grid(value, role)
+            )
             known = (value, self.on_grid(value, grid))
             self._materialized[id(value)] = known
         return known[1]
@@ -108,7 +127,13 @@ class Emitter:
             return replace(value, grid=grid)
         if isinstance(value, Const):
             values = grid.quantize(value.real())
-            return Const(value.shape, integers=values, scale=np.asarray(grid.scale), zero=np.asarray(grid.zero_point), nodes=value.nodes)
+            return Const(
+                value.shape,
+                integers=values,
+                scale=np.asarray(grid.scale),
+                zero=np.asarray(grid.zero_point),
+                nodes=value.nodes,
+            )
         if isinstance(value, lazy.Unknown):
             return value
         return self.on_grid(value, grid)
@@ -120,7 +145,9 @@ class Emitter:
         if isinstance(value, OnGrid):
             return value
         if isinstance(value, Const):
-            return OnGrid(value.shape, expr=integer_constant(grid.quantize(value.real())), grid=grid, nodes=value.nodes)
+            return OnGrid(
+                value.shape, expr=integer_constant(grid.quantize(value.real())), grid=grid, nodes=value.nodes
+            )
         if isinstance(value, Unary):
             return self._unary(value, grid)
         if isinstance(value, Probabilities):
@@ -140,10 +167,14 @@ class Emitter:
             function = value.function
         if function is None and source.grid.dtype == "int16":
             built = rescale.parameters(source.grid, 1.0, None, grid)
-            return OnGrid(value.shape, expr=self.built("rescale", [source.expr], built, value.nodes, grid), grid=grid)
+            return OnGrid(
+                value.shape, expr=self.built("rescale", [source.expr], built, value.nodes, grid), grid=grid
+            )
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             built = self._table(function or (lambda x: x), source.grid, grid)
-        return OnGrid(value.shape, expr=self.built("table", [source.expr], built, value.nodes, grid), grid=grid)
+        return OnGrid(
+            value.shape, expr=self.built("table", [source.expr], built, value.nodes, grid), grid=grid
+        )
 
     def _table(self, function: lazy.RealFunction, source: Grid, grid: Grid) -> Built:
         low, high = source.dequantize(np.array([source.minimum, source.maximum]))
@@ -156,7 +187,9 @@ class Emitter:
             return OnGrid(value.shape, expr=value.var, grid=grid, nodes=value.nodes)
         pixels = self.preprocessing
         built = quantize_input.parameters(pixels.mean, pixels.std, grid, value.shape[1])
-        return OnGrid(value.shape, expr=self.built("quantize_input", [value.var], built, value.nodes, grid), grid=grid)
+        return OnGrid(
+            value.shape, expr=self.built("quantize_input", [value.var], built, value.nodes, grid), grid=grid
+        )
 
     # --- exact results -----------------------------------------------------------------------------------------------
 
@@ -195,7 +228,9 @@ class Emitter:
     def swapped(self, value: OnGrid) -> relax.Expr:
         """The last two axes exchanged."""
         rank = len(value.shape)
-        return self.move(value.expr, attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2]), value.grid)
+        return self.move(
+            value.expr, attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2]), value.grid
+        )
 
     def _attention(self, kind: lazy.Attention, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         p = kind.probabilities
@@ -214,7 +249,9 @@ class Emitter:
         if len(result) != 4:
             fours = [attrs_of("reshape", shape=_four(shape)) for shape in shapes]
             grids = (q.grid, k.grid, v.grid)
-            operands = [self.move(e, four, grid) for e, four, grid in zip(operands, fours, grids, strict=True)]
+            operands = [
+                self.move(e, four, grid) for e, four, grid in zip(operands, fours, grids, strict=True)
+            ]
         expr = self.built("attention", operands, built, (*p.scores.nodes, *p.nodes, *nodes), out)
         return expr if len(result) == 4 else self.move(expr, attrs_of("reshape", shape=list(result)), out)
 
@@ -232,7 +269,9 @@ class Emitter:
 
     def _mean(self, kind: lazy.Mean, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = mean.parameters(kind.x.grid, kind.x.shape[kind.axis], out)
-        return self.built("mean", [kind.x.expr], built, nodes, out, axis=kind.axis, keepdims=int(kind.keepdims))
+        return self.built(
+            "mean", [kind.x.expr], built, nodes, out, axis=kind.axis, keepdims=int(kind.keepdims)
+        )
 
     def _concat(self, kind: lazy.Concat, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         parts = [self.on_grid(part, out).expr for part in kind.parts]
@@ -252,7 +291,7 @@ def _constant_grid(value: Const) -> Grid:
     if value.integers is not None and value.scale is not None and value.scale.size == 1:
         assert value.zero is not None
         low = int(value.integers.min(initial=0)), int(value.integers.max(initial=0))
-        if -128 <= low[0] and low[1] <= 255:
+        if low[0] >= -128 and low[1] <= 255:
             shift = 128 if value.integers.dtype == np.uint8 else 0
             return Grid(float(value.scale.reshape(())), int(value.zero.reshape(())) - shift, "int8")
     peak = float(np.abs(value.real()).max(initial=0.0))

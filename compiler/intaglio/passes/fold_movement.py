@@ -13,8 +13,8 @@ import tvm
 from tvm import relax
 
 from intaglio.ops import relax as integer_relax
-from intaglio.passes.graph import Graph, constant, rebuild, shape_of
 from intaglio.passes.emit import integer_constant
+from intaglio.passes.graph import Graph, constant, rebuild, shape_of
 from intaglio.passes.moves import moved_array
 
 VIEWS = ("reshape", "transpose")
@@ -26,7 +26,10 @@ def fold_movement(module: tvm.IRModule) -> tvm.IRModule:
 
     def rewrite(var: relax.Var, value: relax.Expr, builder: relax.BlockBuilder) -> relax.Expr:
         name = integer_relax.op_name(value)
-        if name in ("reshape", "transpose", "slice", "broadcast") and (array := constant(value.args[0])) is not None:
+        if (
+            name in ("reshape", "transpose", "slice", "broadcast")
+            and (array := constant(value.args[0])) is not None
+        ):
             return integer_constant(moved_array(array, (name, integer_relax.attrs_of(value))))
         if name in ("slice", "broadcast") and shape_of(value.args[0]) == shape_of(var):
             return value.args[0]
@@ -41,7 +44,9 @@ def fold_movement(module: tvm.IRModule) -> tvm.IRModule:
 
 def _view(var: relax.Var, value: relax.Call, builder: relax.BlockBuilder) -> relax.Expr:
     chain, source = _chain(value, builder)
-    steps = compose(shape_of(source), [(str(integer_relax.op_name(c)), integer_relax.attrs_of(c)) for c in chain])
+    steps = compose(
+        shape_of(source), [(str(integer_relax.op_name(c)), integer_relax.attrs_of(c)) for c in chain]
+    )
     if len(steps) > len(chain):
         return value
     expr = source
@@ -60,7 +65,9 @@ def _hoisted(var: relax.Var, table: relax.Call, builder: relax.BlockBuilder) -> 
     expr = builder.emit(relax.Call(table.op, [source, table.args[1]], table.attrs), name_hint=var.name)
     for view in chain:
         attrs = integer_relax.attrs_of(view) | {"grid": table.attrs["grid"]}
-        expr = builder.emit(integer_relax.call(str(integer_relax.op_name(view)), [expr], attrs), name_hint=var.name)
+        expr = builder.emit(
+            integer_relax.call(str(integer_relax.op_name(view)), [expr], attrs), name_hint=var.name
+        )
     return expr
 
 

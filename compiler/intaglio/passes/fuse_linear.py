@@ -25,7 +25,9 @@ def fuse_linear(module: tvm.IRModule) -> tvm.IRModule:
 def _fuse(module: tvm.IRModule, op: str) -> tvm.IRModule:
     graph = Graph(module)
 
-    def single_linear(expr: relax.Expr, original: relax.Expr, builder: relax.BlockBuilder) -> relax.Call | None:
+    def single_linear(
+        expr: relax.Expr, original: relax.Expr, builder: relax.BlockBuilder
+    ) -> relax.Call | None:
         """The linear that defines `expr`, if only this op reads it and it has room for one more."""
         call = builder.lookup_binding(expr) if isinstance(expr, relax.Var) else None
         if call is None or integer_relax.op_name(call) != "linear" or len(graph.users(original)) != 1:

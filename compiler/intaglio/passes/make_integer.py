@@ -15,13 +15,33 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from intaglio.errors import CalibrationError, IntaglioError, UnsupportedError
+from intaglio.errors import CalibrationError, UnsupportedError
 from intaglio.ops.base import Grid
 from intaglio.passes import lazy
 from intaglio.passes.elementwise import binary_function, unary_function
 from intaglio.passes.emit import Emitter, Missing, Preprocessing
-from intaglio.passes.graph import Graph, constant, dtype_of, inputs_of, ints, live_variables, op_name, shape_of
-from intaglio.passes.lazy import Affine, Const, Linear, Norm, OnGrid, Pending, Probabilities, Unary, Unknown, Value
+from intaglio.passes.graph import (
+    Graph,
+    constant,
+    dtype_of,
+    inputs_of,
+    ints,
+    live_variables,
+    op_name,
+    shape_of,
+)
+from intaglio.passes.lazy import (
+    Affine,
+    Const,
+    Linear,
+    Norm,
+    OnGrid,
+    Pending,
+    Probabilities,
+    Unary,
+    Unknown,
+    Value,
+)
 from intaglio.passes.moves import attrs_of, moved_axis, moved_const
 
 SHOWN = 8
@@ -73,7 +93,11 @@ class MakeInteger:
             return relax.TensorType(shape_of(parameter), "uint8")
         if dtype_of(parameter) in ("int8", "int16"):
             return relax.TensorType(shape_of(parameter), dtype_of(parameter))
-        kinds = [dtype_of(user) for user in graph.users(parameter) if op_name(graph.definition[user]) == "relax.quantize"]
+        kinds = [
+            dtype_of(user)
+            for user in graph.users(parameter)
+            if op_name(graph.definition[user]) == "relax.quantize"
+        ]
         return relax.TensorType(shape_of(parameter), kinds[0].lstrip("u") if kinds else "int16")
 
 
@@ -178,7 +202,9 @@ class _Walk:
         if isinstance(value, relax.TupleGetItem):
             return self._tuple_item(var, value)
         if name and binary_function(name):
-            return self._binary(name, self._operand(value.args[0]), self._operand(value.args[1]), shape_of(var))
+            return self._binary(
+                name, self._operand(value.args[0]), self._operand(value.args[1]), shape_of(var)
+            )
         if name and (function := unary_function(value)) is not None:
             x = self._value(value.args[0])
             if isinstance(x, Const):
@@ -215,7 +241,9 @@ class _Walk:
         if isinstance(value, Const):
             return _quantized_const(value, scale, zero, int(call.attrs.axis))
         if scale.size != 1:
-            raise _Refused("quantizes an activation per channel; intaglio takes one scale per activation tensor")
+            raise _Refused(
+                "quantizes an activation per channel; intaglio takes one scale per activation tensor"
+            )
         grid = _grid(scale, zero, self.current)
         if isinstance(value, lazy.Input):
             return self._quantize_input(value, grid)
@@ -237,10 +265,15 @@ class _Walk:
             assert value.values is not None
             axis = int(call.attrs.axis)
             return Const(
-                value.shape, integers=value.values, scale=_along(scale, value.shape, axis), zero=_along(zero, value.shape, axis)
+                value.shape,
+                integers=value.values,
+                scale=_along(scale, value.shape, axis),
+                zero=_along(zero, value.shape, axis),
             )
         if scale.size != 1:
-            raise _Refused("dequantizes an activation per channel; intaglio takes one scale per activation tensor")
+            raise _Refused(
+                "dequantizes an activation per channel; intaglio takes one scale per activation tensor"
+            )
         grid = _grid(scale, zero, self.current)
         if isinstance(value, lazy.Input):
             return self._quantize_input(value, grid)
@@ -259,39 +292,59 @@ class _Walk:
         if isinstance(b, Const):
             return self._linear(a, b, shape)
         if isinstance(a, Const):
-            raise _Refused("multiplies a constant by an activation; intaglio takes activation times constant (transpose the product)")
+            raise _Refused(
+                "multiplies a constant by an activation; intaglio takes activation times constant (transpose the product)"
+            )
         if a.shape[:-2] != b.shape[:-2]:
-            raise _Refused(f"multiplies batches of shapes {list(a.shape)} and {list(b.shape)}; they must be equal")
+            raise _Refused(
+                f"multiplies batches of shapes {list(a.shape)} and {list(b.shape)}; they must be equal"
+            )
         right = self.emitter.need(b, "matmul input")
         if isinstance(a, Probabilities):
             kind: object = lazy.Attention(a, right)
         else:
             kind = lazy.MatMul(self.emitter.need(a, "matmul input"), right)
-        return Pending(shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes), channel_axis=len(shape) - 1)
+        return Pending(
+            shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes), channel_axis=len(shape) - 1
+        )
 
     def _linear(self, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
         if isinstance(a, Const):
             return Const(shape, values=a.real() @ b.real())
         if int(np.prod(b.shape[:-2])) != 1 or len(b.shape) < 2:
-            raise _Refused(f"multiplies by a constant of shape {list(b.shape)}; intaglio takes a matrix [K, N]")
+            raise _Refused(
+                f"multiplies by a constant of shape {list(b.shape)}; intaglio takes a matrix [K, N]"
+            )
         x = self.emitter.need(a, "linear input")
         weight, scale = self._weights(b, axis=-1)
         matrix = np.ascontiguousarray(weight.reshape(weight.shape[-2:]).T)
         kind = Linear(x, matrix, scale)
-        return Pending(shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes), channel_axis=len(shape) - 1)
+        return Pending(
+            shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes), channel_axis=len(shape) - 1
+        )
 
     def _weights(self, value: Const, axis: int) -> tuple[lazy.Array, lazy.Real]:
         """Centred integers, and one scale per index of `axis`."""
         if value.integers is None:
             return self._float_weights(value, axis)
         assert value.scale is not None and value.zero is not None
-        integers = value.integers if not value.zero.any() else value.integers.astype(np.int16) - value.zero.astype(np.int16)
+        integers = (
+            value.integers
+            if not value.zero.any()
+            else value.integers.astype(np.int16) - value.zero.astype(np.int16)
+        )
         channels = value.shape[axis]
         if value.scale.size == 1:
             return integers, np.full(channels, float(value.scale.reshape(())), np.float64)
-        full = np.moveaxis(np.broadcast_to(value.scale, value.shape), axis, 0).reshape(channels, -1).astype(np.float64)
+        full = (
+            np.moveaxis(np.broadcast_to(value.scale, value.shape), axis, 0)
+            .reshape(channels, -1)
+            .astype(np.float64)
+        )
         if (full != full[:, :1]).any():
-            raise _Refused("has weights quantized along the axis that is summed over; quantize them per output channel or per tensor")
+            raise _Refused(
+                "has weights quantized along the axis that is summed over; quantize them per output channel or per tensor"
+            )
         return integers, full[:, 0].copy()
 
     def _float_weights(self, value: Const, axis: int) -> tuple[lazy.Array, lazy.Real]:
@@ -306,7 +359,11 @@ class _Walk:
         kernel = list(weight.shape[2:])
         attrs = call.attrs
         plain = ints(attrs.strides) == kernel and not any(ints(attrs.padding)) and int(attrs.groups) == 1
-        if not plain or set(ints(attrs.dilation)) != {1} or any(n % k for n, k in zip(x.shape[2:], kernel, strict=True)):
+        if (
+            not plain
+            or set(ints(attrs.dilation)) != {1}
+            or any(n % k for n, k in zip(x.shape[2:], kernel, strict=True))
+        ):
             raise _Refused(
                 f"is a convolution with kernel {kernel}, stride {ints(attrs.strides)}, padding {ints(attrs.padding)}, groups "
                 f"{int(attrs.groups)} on {list(x.shape)}; intaglio takes patch embeddings: stride = kernel, no padding, one group"
@@ -315,9 +372,14 @@ class _Walk:
         integers, scale = self._weights(weight, axis=0)
         kind = Linear(image, integers, scale, patch=(kernel[0], kernel[1]))
         batch, channels, height, width = shape_of(var)
-        moves = (attrs_of("transpose", axes=[0, 2, 1]), attrs_of("reshape", shape=[batch, channels, height, width]))
+        moves = (
+            attrs_of("transpose", axes=[0, 2, 1]),
+            attrs_of("reshape", shape=[batch, channels, height, width]),
+        )
         nodes = (*x.nodes, *weight.nodes)
-        return Pending(shape_of(var), kind=kind, tensor=self.current, nodes=nodes, moves=moves, channel_axis=1)
+        return Pending(
+            shape_of(var), kind=kind, tensor=self.current, nodes=nodes, moves=moves, channel_axis=1
+        )
 
     # --- normalization, softmax, pooling -----------------------------------------------------------------------------
 
@@ -325,14 +387,23 @@ class _Walk:
         x, gamma, beta = (self._value(arg) for arg in call.args[:3])
         axes = [axis % len(x.shape) for axis in ints(call.attrs.axes)]
         if not isinstance(gamma, Const) or not isinstance(beta, Const) or axes != [len(x.shape) - 1]:
-            raise _Refused(f"is a LayerNorm over axes {axes} of {list(x.shape)}; intaglio takes constant parameters and the last axis")
-        kind = Norm(self.emitter.need(x, "layernorm input"), gamma.real().reshape(-1), beta.real().reshape(-1), float(call.attrs.epsilon))
+            raise _Refused(
+                f"is a LayerNorm over axes {axes} of {list(x.shape)}; intaglio takes constant parameters and the last axis"
+            )
+        kind = Norm(
+            self.emitter.need(x, "layernorm input"),
+            gamma.real().reshape(-1),
+            beta.real().reshape(-1),
+            float(call.attrs.epsilon),
+        )
         return Pending(x.shape, kind=kind, tensor=self.current, nodes=x.nodes, channel_axis=len(x.shape) - 1)
 
     def _softmax(self, var: relax.Var, call: relax.Call) -> Value:
         x = self._value(call.args[0])
         if int(call.attrs.axis) % len(x.shape) != len(x.shape) - 1:
-            raise _Refused(f"is a softmax over axis {int(call.attrs.axis)} of {list(x.shape)}; intaglio takes the last axis")
+            raise _Refused(
+                f"is a softmax over axis {int(call.attrs.axis)} of {list(x.shape)}; intaglio takes the last axis"
+            )
         if isinstance(x, Unary) and x.function is None and x.grid is not None and x.source.exact is not None:
             x = self._rescored(x, x.source.exact, x.grid)
         scores = self.emitter.need(x, "attention scores")
@@ -401,7 +472,7 @@ class _Walk:
         return self._unary(b).then(lambda x: function(scalar, x))
 
     def _same_source(self, op: str, a: Value, b: Value) -> Value | None:
-        """x * sigmoid(x) and the like: two unary functions of one tensor are one."""
+        """X * sigmoid(x) and the like: two unary functions of one tensor are one."""
         if not any(isinstance(v, Unary) for v in (a, b)) and op in ("add", "subtract") and a is not b:
             return None
         if not all(isinstance(v, Unary | OnGrid) for v in (a, b)):
@@ -418,7 +489,9 @@ class _Walk:
         f, g = left.then(lambda x: x).function, right.then(lambda x: x).function
         assert f is not None and g is not None
         nodes = tuple(dict.fromkeys((*a.nodes, *b.nodes)))
-        return Unary(left.shape, source=left.source, function=lambda x: function(f(x), g(x * scale)), nodes=nodes)
+        return Unary(
+            left.shape, source=left.source, function=lambda x: function(f(x), g(x * scale)), nodes=nodes
+        )
 
     def _with_constant(self, op: str, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
         if a.shape == shape and op in ("add", "subtract") and not b.real().any():
@@ -443,7 +516,11 @@ class _Walk:
                 return replace(a, factor=a.factor * factor, tensor=self.current)
             if isinstance(a, OnGrid) and factor > 0:
                 return a.times(factor)
-        if op in ("add", "subtract") and isinstance(a, Pending) and isinstance(a.kind, Linear | Affine | Norm):
+        if (
+            op in ("add", "subtract")
+            and isinstance(a, Pending)
+            and isinstance(a.kind, Linear | Affine | Norm)
+        ):
             return self._biased(a, np.full(_channels(a.kind), scalar if op == "add" else -scalar))
         function = binary_function(f"relax.{op}")
         assert function is not None
@@ -451,13 +528,19 @@ class _Walk:
 
     def _scaled(self, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
         if isinstance(a, Pending) and (vector := _channel_vector(a, b)) is not None:
-            return replace(a, kind=_with_gain(a.kind, vector), tensor=self.current, nodes=(*a.nodes, *b.nodes))
+            return replace(
+                a, kind=_with_gain(a.kind, vector), tensor=self.current, nodes=(*a.nodes, *b.nodes)
+            )
         vector = _last_axis(b, shape)
         if vector is None or a.shape != shape:
-            raise _Refused(f"multiplies {list(a.shape)} by a constant of shape {list(b.shape)}; intaglio takes one factor per channel")
+            raise _Refused(
+                f"multiplies {list(a.shape)} by a constant of shape {list(b.shape)}; intaglio takes one factor per channel"
+            )
         x = self.emitter.need(a, "scale input")
         kind = Affine(x, vector, np.zeros_like(vector))
-        return Pending(shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes), channel_axis=len(shape) - 1)
+        return Pending(
+            shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes), channel_axis=len(shape) - 1
+        )
 
     def _shifted(self, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
         if isinstance(a, Pending) and a.factor > 0 and (vector := _channel_vector(a, b)) is not None:
@@ -476,7 +559,9 @@ class _Walk:
             if sign < 0:
                 raise _Refused(f"subtracts {list(a.shape)} from a tensor that is broadcast")
         if a.shape != shape or not _suffix(b.shape, shape):
-            raise _Refused(f"adds tensors of shapes {list(a.shape)} and {list(b.shape)}; intaglio broadcasts leading axes only")
+            raise _Refused(
+                f"adds tensors of shapes {list(a.shape)} and {list(b.shape)}; intaglio broadcasts leading axes only"
+            )
         kind = lazy.Sum(self.emitter.need(a, "residual"), self.emitter.need(b, "residual"), sign)
         return Pending(shape, kind=kind, tensor=self.current, nodes=(*a.nodes, *b.nodes))
 
@@ -492,7 +577,9 @@ class _Walk:
 
     def _slice(self, var: relax.Var, call: relax.Call) -> Value:
         begin, end, strides = (ints(arg) for arg in call.args[2:5])
-        return self._moved(call.args[0], attrs_of("slice", begin=begin, end=end, strides=strides), shape_of(var))
+        return self._moved(
+            call.args[0], attrs_of("slice", begin=begin, end=end, strides=strides), shape_of(var)
+        )
 
     def _take(self, var: relax.Var, call: relax.Call) -> Value:
         indices = constant(call.args[1])
@@ -501,8 +588,14 @@ class _Walk:
         axis = int(call.attrs.axis) % len(shape_of(call.args[0]))
         source = shape_of(call.args[0])
         flat = (*source[:axis], indices.size, *source[axis + 1 :])
-        moved = self._moved(call.args[0], attrs_of("gather", axis=axis, indices=indices.reshape(-1).tolist()), flat)
-        return moved if flat == shape_of(var) else self._move(moved, attrs_of("reshape", shape=list(shape_of(var))), shape_of(var))
+        moved = self._moved(
+            call.args[0], attrs_of("gather", axis=axis, indices=indices.reshape(-1).tolist()), flat
+        )
+        return (
+            moved
+            if flat == shape_of(var)
+            else self._move(moved, attrs_of("reshape", shape=list(shape_of(var))), shape_of(var))
+        )
 
     def _broadcast(self, var: relax.Var, call: relax.Call) -> Value:
         return self._moved(call.args[0], attrs_of("broadcast", shape=list(shape_of(var))), shape_of(var))
@@ -518,7 +611,9 @@ class _Walk:
             return replace(value, shape=shape, moves=(*value.moves, move), channel_axis=axis)
         if isinstance(value, Unary) and value.grid is None:
             source = self.emitter.need(value.source, "move")
-            moved = replace(source, expr=self.emitter.move(source.expr, move, source.grid), shape=shape, exact=None)
+            moved = replace(
+                source, expr=self.emitter.move(source.expr, move, source.grid), shape=shape, exact=None
+            )
             return replace(value, source=moved, shape=shape)
         on_grid = self.emitter.need(value, "move")
         expr = self.emitter.move(on_grid.expr, move, on_grid.grid, on_grid.nodes[-1:])
@@ -529,7 +624,9 @@ class _Walk:
         parts = tuple(self._value(item) for item in fields)
         axis = int(call.attrs.axis) % len(shape_of(var))
         if all(isinstance(part, Const) for part in parts):
-            return Const(shape_of(var), values=np.concatenate([p.real() for p in parts if isinstance(p, Const)], axis))
+            return Const(
+                shape_of(var), values=np.concatenate([p.real() for p in parts if isinstance(p, Const)], axis)
+            )
         kind = lazy.Concat(parts, axis)
         nodes = tuple(node for part in parts for node in part.nodes)
         pending = Pending(shape_of(var), kind=kind, tensor=self.current, nodes=nodes)
@@ -541,7 +638,9 @@ class _Walk:
     def _argmax(self, var: relax.Var, call: relax.Call) -> Value:
         x = self.emitter.need(self._value(call.args[0]), "output")
         axis = int(call.attrs.axis) % len(x.shape)
-        self.raw[var] = self.emitter.call("argmax", [x.expr], {"axis": axis, "keepdims": int(call.attrs.keepdims)}, (self.current,))
+        self.raw[var] = self.emitter.call(
+            "argmax", [x.expr], {"axis": axis, "keepdims": int(call.attrs.keepdims)}, (self.current,)
+        )
         return x
 
     def _topk(self, var: relax.Var, call: relax.Call) -> Value:
@@ -640,7 +739,7 @@ def _last_axis(constant_: Const, shape: tuple[int, ...]) -> lazy.Real | None:
 
 
 def _with_gain(kind: Linear | Affine | Norm, gain: lazy.Real) -> Linear | Affine | Norm:
-    """gain * kind, per channel."""
+    """Gain * kind, per channel."""
     if isinstance(kind, Norm):
         return replace(kind, gamma=kind.gamma * gain, beta=kind.beta * gain)
     if isinstance(kind, Affine):
@@ -654,7 +753,7 @@ def _with_gain(kind: Linear | Affine | Norm, gain: lazy.Real) -> Linear | Affine
 
 
 def _with_bias(kind: Linear | Affine | Norm, bias: lazy.Real) -> Linear | Affine | Norm:
-    """kind + bias, per channel."""
+    """Kind + bias, per channel."""
     if isinstance(kind, Norm):
         return replace(kind, beta=kind.beta + bias)
     if isinstance(kind, Affine):

@@ -52,7 +52,12 @@ def moved_axis(axis: int | None, shape: tuple[int, ...], move: Move) -> int | No
     if op == "transpose":
         return list(attrs["axes"]).index(axis)
     if op in ("slice", "gather"):
-        whole = op == "gather" and attrs["axis"] != axis or op == "slice" and attrs["end"][axis] - attrs["begin"][axis] == shape[axis]
+        whole = (
+            (op == "gather"
+            and attrs["axis"] != axis)
+            or (op == "slice"
+            and attrs["end"][axis] - attrs["begin"][axis] == shape[axis])
+        )
         return axis if whole else None
     if op == "reshape":
         return _axis_in_reshape(axis, shape, attrs["shape"])
@@ -71,4 +76,7 @@ def _axis_in_reshape(axis: int, before: tuple[int, ...], after: list[int]) -> in
 
 def attrs_of(op: str, **attrs: Any) -> Move:
     """A move with plain Python attributes."""
-    return op, {key: [int(v) for v in value] if isinstance(value, list | tuple) else int(value) for key, value in attrs.items()}
+    return op, {
+        key: [int(v) for v in value] if isinstance(value, list | tuple) else int(value)
+        for key, value in attrs.items()
+    }

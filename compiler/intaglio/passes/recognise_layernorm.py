@@ -25,7 +25,11 @@ def recognise_layernorm(module: tvm.IRModule) -> tvm.IRModule:
         if match := matcher.normalized(var):
             tail, gamma, beta = matcher.affine_tail(var, shape_of(match[0])[-1])
             found[tail] = relax.op.nn.layer_norm(
-                match[0], relax.const(gamma.astype("float32")), relax.const(beta.astype("float32")), axes=[-1], epsilon=match[1]
+                match[0],
+                relax.const(gamma.astype("float32")),
+                relax.const(beta.astype("float32")),
+                axes=[-1],
+                epsilon=match[1],
             )
     if not found:
         return module
@@ -49,7 +53,10 @@ class _Matcher:
             value = self.graph.definition.get(expr) if isinstance(expr, relax.Var) else None
             if isinstance(value, relax.Var):
                 expr = value
-            elif op_name(value) == "relax.dequantize" and op_name(inner := self.graph.call(value.args[0])) == "relax.quantize":
+            elif (
+                op_name(value) == "relax.dequantize"
+                and op_name(inner := self.graph.call(value.args[0])) == "relax.quantize"
+            ):
                 expr = inner.args[0]
             else:
                 return expr
@@ -79,7 +86,9 @@ class _Matcher:
         value = self.graph.definition[var]
         if op_name(value) not in ("relax.divide", "relax.multiply"):
             return None
-        orders = [value.args] if op_name(value) == "relax.divide" else [value.args, [value.args[1], value.args[0]]]
+        orders = (
+            [value.args] if op_name(value) == "relax.divide" else [value.args, [value.args[1], value.args[0]]]
+        )
         for numerator, denominator in orders:
             centred = self.centred(numerator)
             root = self.root(denominator, op_name(value) == "relax.multiply")
@@ -88,7 +97,7 @@ class _Matcher:
         return None
 
     def centred(self, expr: relax.Expr) -> relax.Expr | None:
-        """x if `expr` is x - mean(x, -1)."""
+        """X if `expr` is x - mean(x, -1)."""
         call = self.call(expr, "subtract")
         if call is None or (mean := self.mean(call.args[1])) is None:
             return None
@@ -106,10 +115,14 @@ class _Matcher:
         return call.args[0] if [int(a) % rank for a in call.attrs.axis] == [rank - 1] else None
 
     def root(self, expr: relax.Expr, inverse: bool) -> relax.Expr | None:
-        """v if `expr` is sqrt(v), or 1 / sqrt(v) where `inverse`."""
+        """V if `expr` is sqrt(v), or 1 / sqrt(v) where `inverse`."""
         if not inverse:
             call = self.call(expr, "sqrt")
-            if call is None and (power := self.call(expr, "power")) is not None and self.scalar(power.args[1]) == 0.5:
+            if (
+                call is None
+                and (power := self.call(expr, "power")) is not None
+                and self.scalar(power.args[1]) == 0.5
+            ):
                 call = power
             return call.args[0] if call is not None else None
         if (call := self.call(expr, "rsqrt")) is not None:
@@ -121,7 +134,7 @@ class _Matcher:
         return None
 
     def variance(self, expr: relax.Expr, x: relax.Expr) -> float | None:
-        """eps if `expr` is mean((x - mean(x)) ** 2) + eps."""
+        """Eps if `expr` is mean((x - mean(x)) ** 2) + eps."""
         call = self.call(expr, "add")
         if call is None:
             return None
@@ -140,7 +153,9 @@ class _Matcher:
             bases = [call.args[0]]
         else:
             bases = []
-        return bool(bases) and all((c := self.centred(base)) is not None and self._same(c, x) for base in bases)
+        return bool(bases) and all(
+            (c := self.centred(base)) is not None and self._same(c, x) for base in bases
+        )
 
     def affine_tail(self, var: relax.Var, channels: int) -> tuple[relax.Var, Array, Array]:
         """Follow `* gamma + beta` through Q/DQ pairs while each value has one user."""
@@ -156,7 +171,10 @@ class _Matcher:
 
     def _next(self, var: relax.Var, op: str, channels: int) -> tuple[relax.Var, Array] | None:
         users = self.graph.users(var)
-        while len(users) == 1 and op_name(self.graph.definition[users[0]]) in ("relax.quantize", "relax.dequantize"):
+        while len(users) == 1 and op_name(self.graph.definition[users[0]]) in (
+            "relax.quantize",
+            "relax.dequantize",
+        ):
             users = self.graph.users(users[0])
         if len(users) != 1 or op_name(value := self.graph.definition[users[0]]) != op:
             return None

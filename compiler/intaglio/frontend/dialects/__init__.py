@@ -8,8 +8,8 @@ import onnx
 
 from intaglio.frontend.dialects.attention import expand_attention
 from intaglio.frontend.dialects.contrib import rewrite_contrib
-from intaglio.frontend.dialects.qoperator import rewrite_qoperator
 from intaglio.frontend.dialects.qonnx import rewrite_qonnx
+from intaglio.frontend.dialects.qoperator import rewrite_qoperator
 
 Dialect = Callable[[onnx.ModelProto], onnx.ModelProto]
 

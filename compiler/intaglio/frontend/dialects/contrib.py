@@ -50,14 +50,21 @@ def _fast_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:
         x = rewriter.node("Add", list(node.input))
     cube = rewriter.node("Mul", [rewriter.node("Mul", [x, x]), x])
     cubic = rewriter.node("Mul", [cube, rewriter.constant(0.044715, "float32")])
-    inner = rewriter.node("Mul", [rewriter.node("Add", [x, cubic]), rewriter.constant((2 / 3.141592653589793) ** 0.5, "float32")])
+    inner = rewriter.node(
+        "Mul",
+        [rewriter.node("Add", [x, cubic]), rewriter.constant((2 / 3.141592653589793) ** 0.5, "float32")],
+    )
     one_plus = rewriter.node("Add", [rewriter.node("Tanh", [inner]), rewriter.constant(1.0, "float32")])
-    rewriter.node("Mul", [rewriter.node("Mul", [x, rewriter.constant(0.5, "float32")]), one_plus], node.output[0])
+    rewriter.node(
+        "Mul", [rewriter.node("Mul", [x, rewriter.constant(0.5, "float32")]), one_plus], node.output[0]
+    )
 
 
 def _quick_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     alpha = attributes(node).get("alpha", 1.702)
-    gate = rewriter.node("Sigmoid", [rewriter.node("Mul", [node.input[0], rewriter.constant(alpha, "float32")])])
+    gate = rewriter.node(
+        "Sigmoid", [rewriter.node("Mul", [node.input[0], rewriter.constant(alpha, "float32")])]
+    )
     rewriter.node("Mul", [node.input[0], gate], node.output[0])
 
 

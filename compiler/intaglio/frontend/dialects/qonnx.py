@@ -25,7 +25,9 @@ def rewrite_qonnx(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _refuse(rewriter: Rewriter, node: onnx.NodeProto) -> None:
-    raise UnsupportedError(f"node {describe(node)}: only integer Quant nodes of 2 to 8 or 16 bits are supported")
+    raise UnsupportedError(
+        f"node {describe(node)}: only integer Quant nodes of 2 to 8 or 16 bits are supported"
+    )
 
 
 def _quant(rewriter: Rewriter, node: onnx.NodeProto) -> None:
@@ -59,31 +61,58 @@ def _axis(scale: np.ndarray, node: onnx.NodeProto) -> tuple[np.ndarray, int]:  #
         return scale.reshape(()), 0
     axes = [i for i, n in enumerate(scale.shape) if n > 1]
     if len(axes) != 1:
-        raise UnsupportedError(f"node {describe(node)}: scale shape {scale.shape} is neither per tensor nor per channel")
+        raise UnsupportedError(
+            f"node {describe(node)}: scale shape {scale.shape} is neither per tensor nor per channel"
+        )
     return scale.reshape(-1), axes[0] - scale.ndim
 
 
 def _constant(
-    rewriter: Rewriter, node: onnx.NodeProto, weight: np.ndarray, scale: np.ndarray, zero: np.ndarray,  # type: ignore[type-arg]
-    bits: int, signed: bool, narrow: bool,
+    rewriter: Rewriter,
+    node: onnx.NodeProto,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    zero: np.ndarray,  # type: ignore[type-arg]
+    bits: int,
+    signed: bool,
+    narrow: bool,
 ) -> None:
     if not 2 <= bits <= 32:
         raise UnsupportedError(f"node {describe(node)}: {bits}-bit constants are not supported (2 to 32 are)")
     low, high = _limits(bits, signed, narrow)
     values = np.clip(np.rint(weight / scale + zero), low, high)
-    name = "int8" if -128 <= low and high <= 127 else "uint8" if 0 <= low and high <= 255 else "int16" if bits <= 16 else "int32"
+    name = (
+        "int8"
+        if low >= -128 and high <= 127
+        else "uint8"
+        if low >= 0 and high <= 255
+        else "int16"
+        if bits <= 16
+        else "int32"
+    )
     vector, axis = _axis(scale, node)
     zeros = np.broadcast_to(zero.reshape(-1) if zero.size > 1 else zero.reshape(()), vector.shape)
-    inputs = [rewriter.constant(values, name), rewriter.constant(vector, "float32"), rewriter.constant(zeros, name)]
+    inputs = [
+        rewriter.constant(values, name),
+        rewriter.constant(vector, "float32"),
+        rewriter.constant(zeros, name),
+    ]
     rewriter.node("DequantizeLinear", inputs, node.output[0], axis=axis + weight.ndim if axis < 0 else axis)
 
 
 def _activation(
-    rewriter: Rewriter, node: onnx.NodeProto, scale: np.ndarray, zero: np.ndarray,  # type: ignore[type-arg]
-    bits: int, signed: bool, narrow: bool,
+    rewriter: Rewriter,
+    node: onnx.NodeProto,
+    scale: np.ndarray,
+    zero: np.ndarray,  # type: ignore[type-arg]
+    bits: int,
+    signed: bool,
+    narrow: bool,
 ) -> None:
     if bits not in (8, 16) and not 2 <= bits <= 8:
-        raise UnsupportedError(f"node {describe(node)}: {bits}-bit activations are not supported (2 to 8 or 16 are)")
+        raise UnsupportedError(
+            f"node {describe(node)}: {bits}-bit activations are not supported (2 to 8 or 16 are)"
+        )
     if scale.size != 1 or zero.size != 1:
         raise UnsupportedError(f"node {describe(node)}: activations are quantized per tensor only")
     low, high = _limits(bits, signed, narrow)

@@ -54,7 +54,8 @@ def _dequantize(rewriter: Rewriter, x: str, scale: str, zero: str, axis: int = 0
 def _matmul(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.input
     product = rewriter.node(
-        "MatMul", [_dequantize(rewriter, a, a_scale, a_zero), _dequantize(rewriter, b, b_scale, b_zero, axis=1)]
+        "MatMul",
+        [_dequantize(rewriter, a, a_scale, a_zero), _dequantize(rewriter, b, b_scale, b_zero, axis=1)],
     )
     rewriter.node("QuantizeLinear", [product, y_scale, y_zero], node.output[0])
 
@@ -73,7 +74,9 @@ def _conv(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     inputs = [_dequantize(rewriter, x, x_scale, x_zero), _dequantize(rewriter, w, w_scale, w_zero)]
     if len(node.input) > 8 and node.input[8]:
         inputs.append(_bias(rewriter, node.input[8], x_scale, w_scale))
-    rewriter.node("QuantizeLinear", [rewriter.node("Conv", inputs, **attributes(node)), y_scale, y_zero], node.output[0])
+    rewriter.node(
+        "QuantizeLinear", [rewriter.node("Conv", inputs, **attributes(node)), y_scale, y_zero], node.output[0]
+    )
 
 
 def _gemm(rewriter: Rewriter, node: onnx.NodeProto) -> None:
@@ -86,7 +89,9 @@ def _gemm(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     if len(node.input) < 8 or not node.input[7]:
         rewriter.node("Gemm", inputs, node.output[0], **attrs)
         return
-    rewriter.node("QuantizeLinear", [rewriter.node("Gemm", inputs, **attrs), *node.input[7:9]], node.output[0])
+    rewriter.node(
+        "QuantizeLinear", [rewriter.node("Gemm", inputs, **attrs), *node.input[7:9]], node.output[0]
+    )
 
 
 def _binary(op: str) -> Rule:
@@ -103,7 +108,9 @@ def _unary(op: str, drop: tuple[str, ...] = ()) -> Rule:
     def rule(rewriter: Rewriter, node: onnx.NodeProto) -> None:
         attrs: dict[str, Any] = {k: v for k, v in attributes(node).items() if k not in drop}
         if attributes(node).get("channels_last"):
-            raise UnsupportedError(f"node {describe(node)}: channels_last is not supported; export it channels first")
+            raise UnsupportedError(
+                f"node {describe(node)}: channels_last is not supported; export it channels first"
+            )
         x, x_scale, x_zero, y_scale = node.input[:4]
         result = rewriter.node(op, [_dequantize(rewriter, x, x_scale, x_zero)], **attrs)
         rewriter.node("QuantizeLinear", [result, y_scale, *node.input[4:5]], node.output[0])
