@@ -23,6 +23,9 @@ P = ParamSpec("P")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CRASHED = 1
 
+LOG_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -57,6 +60,8 @@ def _print(result: Result, *, as_json: bool) -> None:
         print(json.dumps(result.values, allow_nan=False))
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     for part in result.view:
         console.print(part)
 

@@ -47,27 +47,21 @@ def _program(path: Path, batch: int) -> Program:
 
 
 def _table(summary: Summary) -> Table:
-    columns = {
-        "op": "left",
-        "from": "left",
-        "to": "left",
-        "scale": "right",
-        "zero": "right",
-        "MAC": "right",
-        "weights": "right",
-        "ONNX nodes": "left",
-    }
-    return table("", columns, [_row(entry) for entry in summary.ops])
+    columns = {"op": "left", "result": "left", "scale": "right", "MAC": "right", "constants": "right"}
+    return table("", columns | {"ONNX nodes": "left"}, [_row(entry) for entry in summary.ops])
 
 
 def _row(entry: OpSummary) -> tuple[object, ...]:
     return (
         entry.op,
-        ", ".join(entry.inputs),
         entry.output,
         "" if entry.scale is None else f"{entry.scale:.4g}",
-        "" if entry.scale is None else entry.zero_point,
         count(entry.macs) if entry.macs else "",
         f"{count(entry.weight_bytes)}B" if entry.weight_bytes else "",
-        ", ".join(entry.onnx_nodes),
+        ", ".join(_computing(entry.onnx_nodes)),
     )
+
+
+def _computing(nodes: list[str]) -> list[str]:
+    """The nodes without the quantizers around them, unless there is nothing else (`--json` lists them all)."""
+    return [node for node in nodes if "QuantizeLinear" not in node and "DequantizeLinear" not in node] or nodes[:1]
