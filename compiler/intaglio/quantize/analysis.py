@@ -1,0 +1,94 @@
+"""Which tensors of a standard ONNX graph the integer graph finds without a scale, and the weights among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from intaglio.compiler import missing_scales
+from intaglio.errors import UnsupportedError
+from intaglio.frontend.load import describe
+from intaglio.frontend.simplify import simplify
+from intaglio.passes.emit import Missing
+
+WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Conv": 1}
+
+# Ops that copy or scale values: quantizing their source quantizes their result.
+CARRIERS = {
+    "Cast", "Div", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A float constant of the node that computes `output`: its input `index`, one channel per index of `axis`."""
+
+    output: str
+    index: int
+    values: NDArray[Any]
+    axis: int
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What to quantize next."""
+
+    activations: list[Missing]
+    weights: list[Weight]
+
+    def __bool__(self) -> bool:
+        return bool(self.activations or self.weights)
+
+
+def gaps(model: onnx.ModelProto) -> Gaps:
+    """What `model` (standard, not changed) lacks. Tensors that follow from another missing one wait for it.
+
+    Raises what compiling would raise: UnsupportedError or ModelError.
+    """
+    static = simplify(_copy(model))
+    missing = missing_scales(_copy(static))
+    nodes = {name: node for node in static.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in static.graph.initializer}
+    activations = {entry.tensor: entry for entry in missing if entry.role != "weight"}
+    roots = [
+        entry for name, entry in activations.items()
+        if activations.keys().isdisjoint(_sources(name, nodes, set(constants)))
+    ]  # fmt: skip
+    weights = [_weight(entry.tensor, nodes, constants) for entry in missing if entry.role == "weight"]
+    return Gaps(roots, weights)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    return twin
+
+
+def _sources(tensor: str, nodes: dict[str, onnx.NodeProto], constants: set[str]) -> Iterator[str]:
+    """The tensors that `tensor` is a copy or a multiple of, nearest first."""
+    while (node := nodes.get(tensor)) is not None and node.op_type in CARRIERS:
+        computed = [name for name in node.input if name and name not in constants]
+        if len(computed) != 1 or (node.op_type == "Div" and node.input[0] != computed[0]):
+            return
+        tensor = computed[0]
+        yield tensor
+
+
+def _weight(output: str, nodes: dict[str, onnx.NodeProto], constants: dict[str, onnx.TensorProto]) -> Weight:
+    node = nodes.get(output)
+    index = WEIGHT_INPUT.get(node.op_type) if node is not None else None
+    tensor = constants.get(node.input[index]) if node is not None and index is not None else None
+    if node is None or index is None or tensor is None:
+        what = describe(node) if node is not None else repr(output)
+        raise UnsupportedError(f"node {what}: its float weights are not a constant of MatMul, Gemm or Conv; quantize them")
+    values = numpy_helper.to_array(tensor)
+    transposed = any(a.name == "transB" and helper.get_attribute_value(a) for a in node.attribute)
+    axis = 0 if node.op_type == "Conv" or transposed else values.ndim - 1
+    return Weight(output, index, np.asarray(values, np.float32), axis)
