@@ -11,4 +11,12 @@ if str(ROOT) not in sys.path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--update-golden", action="store_true", help="rewrite the golden texts of generated code")
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite the golden texts of generated code"
+    )
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden texts are to be rewritten. pytest reads the switch only if it starts in this folder."""
+    return bool(request.config.getoption("update_golden", default=False))

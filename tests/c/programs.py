@@ -38,10 +38,14 @@ class Writer:
         out = OPS[op].infer(types, attrs)
         scale, zero_point = (grid.scale, grid.zero_point) if grid else (None, 0)
         self.tensors[name] = Tensor(name, out.shape, out.dtype, scale, zero_point)
-        self.steps.append(Step(f"/{name}", op, tuple(inputs), name, dict(attrs), (f"/{name}/Node", f"/{name}/Q")))
+        self.steps.append(
+            Step(f"/{name}", op, tuple(inputs), name, dict(attrs), (f"/{name}/Node", f"/{name}/Q"))
+        )
         return name
 
-    def built(self, name: str, op: str, inputs: Sequence[str], built: Built, *, grid: Grid, **attrs: Any) -> str:
+    def built(
+        self, name: str, op: str, inputs: Sequence[str], built: Built, *, grid: Grid, **attrs: Any
+    ) -> str:
         """A step whose constants a builder made."""
         constants = [self.constant(f"{name}.{index}", data) for index, data in enumerate(built.constants)]
         after = [*inputs[:1], *constants, *inputs[1:]] if op == "linear" else [*inputs, *constants]
@@ -72,7 +76,15 @@ class Cases:
         self.rng = np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[Case]:
-        for part in (self.linear, self.patch_embed, self.matmul, self.attention, self.rows, self.elements, self.moves):
+        for part in (
+            self.linear,
+            self.patch_embed,
+            self.matmul,
+            self.attention,
+            self.rows,
+            self.elements,
+            self.moves,
+        ):
             yield from part()
 
     def values(self, dtype: str, *shape: int) -> Array:
@@ -80,11 +92,11 @@ class Cases:
         x = self.rng.integers(limits.min, limits.max + 1, shape)
         kind = self.rng.integers(4)
         if kind == 0:
-            x = self.rng.choice([limits.min, limits.max], shape)
+            x = self.rng.choice(np.array([limits.min, limits.max]), shape)
         elif kind == 1:
             x = np.clip(x // 64, limits.min, limits.max)
         if len(shape) > 1:
-            x[..., 0, :] = self.rng.choice([limits.min, 0, limits.max])
+            x[..., 0, :] = self.rng.choice(np.array([limits.min, 0, limits.max]))
             x[..., -1, :-1] = limits.min
             x[..., -1, -1] = limits.max
         return x.astype(dtype)
@@ -92,7 +104,9 @@ class Cases:
     def grid(self, dtype: str, scale: float | None = None) -> Grid:
         limits = np.iinfo(dtype)
         span = {"int8": 1.0, "int16": 1 / 256}[dtype]
-        zero = int(self.rng.choice([0, limits.min, limits.max, self.rng.integers(limits.min, limits.max)]))
+        zero = int(
+            self.rng.choice(np.array([0, limits.min, limits.max, self.rng.integers(limits.min, limits.max)]))
+        )
         return Grid(scale or float(span * self.rng.uniform(0.01, 0.1)), zero, dtype)
 
     def weights(self, dtype: str, *shape: int) -> Array:
@@ -136,7 +150,9 @@ class Cases:
     def patch_embed(self) -> Iterator[Case]:
         for x, w, y in itertools.product(TYPES, TYPES, TYPES):
             grid, out = self.grid(x), self.grid(y)
-            built = ops.patch_embed.parameters(grid, self.weights(w, 7, 3, 2, 4), 0.02 / np.iinfo(w).max, None, out)
+            built = ops.patch_embed.parameters(
+                grid, self.weights(w, 7, 3, 2, 4), 0.02 / np.iinfo(w).max, None, out
+            )
             yield Case("patch_embed", [self.values(x, 2, 3, 6, 8), *built.constants], built.attrs)
 
     def matmul(self) -> Iterator[Case]:
@@ -153,7 +169,7 @@ class Cases:
         yield self._attention("int8", "int8", "int8", "int8", "int8", "ivit")
 
     def _attention(self, q: str, k: str, v: str, score: str, out: str, nonlinear: str) -> Case:
-        grids = [self.grid(dtype) for dtype in (q, k, v)]
+        grids = self.grid(q), self.grid(k), self.grid(v)
         depth, length = int(self.rng.integers(1, 9)), int(self.rng.integers(1, 40))
         factor = float(self.rng.uniform(0.1, 3))
         result = self.grid(out, grids[2].scale * float(self.rng.uniform(0.3, 2)))
@@ -188,7 +204,11 @@ class Cases:
         for x, y in itertools.product(TYPES, TYPES):
             table = ops.table.parameters(np.sin, self.grid(x), self.grid(y))
             yield Case("table", [self.values(x, 3, 50), *table.constants], table.attrs)
-            for factor, offset in ((0.7, None), (self.rng.normal(size=9), self.rng.normal(size=9)), (-2.0, 0.3)):
+            for factor, offset in (
+                (0.7, None),
+                (self.rng.normal(size=9), self.rng.normal(size=9)),
+                (-2.0, 0.3),
+            ):
                 built = ops.rescale.parameters(self.grid(x), factor, offset, self.grid(y))
                 yield Case("rescale", [self.values(x, 3, 4, 9), *built.constants], built.attrs)
         mixed = ops.rescale.parameters(self.grid("int16"), self.rng.normal(size=9), 0.3, self.grid("int8"))
@@ -326,7 +346,9 @@ def _layer(
         begin = [place, 0, 0, 0, 0]
         bounds = {"begin": begin, "end": [place + 1, 1, heads, count, depth], "strides": [1] * 5}
         taken = writer.step(f"{name}.attn.{part}5", "slice", [turned], bounds, act)
-        parts.append(writer.step(f"{name}.attn.{part}", "reshape", [taken], {"shape": [1, heads, count, depth]}, act))
+        parts.append(
+            writer.step(f"{name}.attn.{part}", "reshape", [taken], {"shape": [1, heads, count, depth]}, act)
+        )
     score = Grid(0.06, 5, "int8")
     built = ops.attention.parameters(act, act, act, score, depth**-0.5, act, depth=depth, length=count)
     mixed = writer.built(f"{name}.attn", "attention", parts, built, grid=act)

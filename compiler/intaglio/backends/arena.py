@@ -120,7 +120,9 @@ def _blocks(program: Program, alignment: int, alias_reshape: bool) -> list[_Bloc
     return [_block(program, members, last_use, alignment) for members in groups.values()]
 
 
-def _block(program: Program, members: Sequence[tuple[str, int]], last_use: dict[str, int], alignment: int) -> _Block:
+def _block(
+    program: Program, members: Sequence[tuple[str, int]], last_use: dict[str, int], alignment: int
+) -> _Block:
     return _Block(
         names=tuple(name for name, _ in members),
         first=min(index for _, index in members),

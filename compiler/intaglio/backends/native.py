@@ -105,9 +105,13 @@ def compiler() -> list[str]:
 
 def _open(path: Path) -> ctypes.CDLL:
     try:
-        return ctypes.CDLL(str(path.resolve()))
+        library = ctypes.CDLL(str(path.resolve()))
     except OSError as error:
         raise ToolError(f"{path} cannot be loaded as a shared library: {error}") from error
+    for function in ("intaglio_workspace_bytes", "intaglio_run"):
+        if not hasattr(library, function):
+            raise ToolError(f"{path} is not a compiled model: it has no function {function}")
+    return library
 
 
 def _aligned(size: int) -> Array:

@@ -1,5 +1,5 @@
 """Target `c`: plain C11 with no runtime, no heap, no floating point."""
 
-from intaglio.backends.c.emit import emit
+from intaglio.backends.c.sources import emit
 
 __all__ = ["emit"]

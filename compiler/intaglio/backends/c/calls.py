@@ -13,7 +13,7 @@ from intaglio.backends.c.constants import Constants
 from intaglio.backends.c.names import ctype, number, short
 from intaglio.program import Program, Step, Tensor
 
-Value = int | str | Sequence[int]
+Value = int | str | list[int]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def calls(lowering: Lowering) -> list[Call]:
 def _spell(value: Value) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, Sequence):
+    if isinstance(value, list):
         return "{" + ", ".join(map(number, value)) + "}"
     return number(value)
 
@@ -121,7 +121,9 @@ def _patch_embed(low: Lowering) -> list[Call]:
     }  # fmt: skip
     types = _linear_types(low) | {"out": ctype(low.output.dtype), "out_short": short(low.output.dtype)}
     name = _linear_name("patch_embed", types)
-    return [Call(Function(name, "patch_embed", types), low.step.inputs[:1], fields, 2 * low.inputs[1].shape[1])]
+    return [
+        Call(Function(name, "patch_embed", types), low.step.inputs[:1], fields, 2 * low.inputs[1].shape[1])
+    ]
 
 
 def _linear_types(low: Lowering) -> dict[str, Any]:
@@ -185,7 +187,12 @@ def _matmul(low: Lowering) -> list[Call]:
     name = f"matmul_{short(a.dtype)}x{short(b.dtype)}_{short(dtype)}"
     name += ("_transposed" if transposed else "") + ("_wide" if operand == "int32" else "")
     name += "_acc64" if acc_dtype == "int64" else ""
-    fields = {"batch": math.prod(a.shape[:-2]), "rows": rows, "depth": depth, "columns": columns}
+    fields: dict[str, Value] = {
+        "batch": math.prod(a.shape[:-2]),
+        "rows": rows,
+        "depth": depth,
+        "columns": columns,
+    }
     fields |= low.pick("a_zero", "b_zero", "multiplier", "shift", "zero_point")
     scratch = (columns + 1) * depth * np.dtype(operand).itemsize
     return [Call(Function(name, "matmul", types), low.step.inputs, fields, scratch)]
@@ -204,7 +211,13 @@ def _attention(low: Lowering) -> list[Call]:
     name += f"_score_{short(low.attrs['score_dtype'])}" + ("_wide" if operand == "int32" else "")
     name += "_score64" if low.attrs["score_acc_dtype"] == "int64" else ""
     name += "_acc64" if low.attrs["acc_dtype"] == "int64" else ""
-    fields: dict[str, Value] = {"heads": batch * heads, "rows": rows, "keys": keys, "depth": depth, "width": width}
+    fields: dict[str, Value] = {
+        "heads": batch * heads,
+        "rows": rows,
+        "keys": keys,
+        "depth": depth,
+        "width": width,
+    }
     fields |= low.pick("q_zero", "k_zero", "v_zero", "score_multiplier", "score_shift", "score_zero")
     fields |= {"exp_table": low.constants.add(table)}
     fields |= _row_fields(low, low.attrs["score_dtype"]) | {"acc_shift": int(low.attrs["acc_shift"])}
@@ -248,7 +261,11 @@ def _softmax(low: Lowering) -> list[Call]:
         "x": ctype(x.dtype), "out": ctype(dtype), "out_short": short(dtype), "x_min": f"{x.dtype.upper()}_MIN",
         "exponential": f"exponential_{short(x.dtype)}", "wide_scores": x.dtype == "int16",
     }  # fmt: skip
-    fields: dict[str, Value] = {"rows": _rows(x), "columns": x.shape[-1], "exp_table": low.constants.add(table)}
+    fields: dict[str, Value] = {
+        "rows": _rows(x),
+        "columns": x.shape[-1],
+        "exp_table": low.constants.add(table),
+    }
     name = f"softmax_{short(x.dtype)}_{short(dtype)}"
     return [Call(Function(name, "softmax", types), low.step.inputs[:1], fields | _row_fields(low, x.dtype))]
 
@@ -284,7 +301,13 @@ def _quantize_input(low: Lowering) -> list[Call]:
     fields: dict[str, Value] = {
         "batch": x.shape[0], "channels": x.shape[1], "size": math.prod(x.shape[2:]), "table": low.constants.add(table),
     }  # fmt: skip
-    return [Call(Function(f"quantize_input_{short(table.dtype)}", "quantize_input", types), low.step.inputs[:1], fields)]
+    return [
+        Call(
+            Function(f"quantize_input_{short(table.dtype)}", "quantize_input", types),
+            low.step.inputs[:1],
+            fields,
+        )
+    ]
 
 
 def _add(low: Lowering) -> list[Call]:
@@ -292,7 +315,11 @@ def _add(low: Lowering) -> list[Call]:
     dtypes = (a.dtype, b.dtype, low.output.dtype)
     types = {"a": ctype(a.dtype), "b": ctype(b.dtype), "out": ctype(dtypes[2]), "out_short": short(dtypes[2])}
     inner = _size(b)
-    fields: dict[str, Value] = {"rows": _size(a) // inner if inner else 0, "columns": inner, **low.pick(*_ADD_FIELDS)}
+    fields: dict[str, Value] = {
+        "rows": _size(a) // inner if inner else 0,
+        "columns": inner,
+        **low.pick(*_ADD_FIELDS),
+    }
     return [Call(Function("add_" + "_".join(map(short, dtypes)), "add", types), low.step.inputs, fields)]
 
 
@@ -302,9 +329,20 @@ def _rescale(low: Lowering) -> list[Call]:
     per_channel = max(_size(multiplier), _size(offset)) > 1
     types = {"x": ctype(x.dtype), "out": ctype(dtype), "out_short": short(dtype), "per_channel": per_channel}
     name = f"rescale_{short(x.dtype)}_{short(dtype)}" + ("_channels" if per_channel else "")
-    shape: dict[str, Value] = {"rows": _rows(x), "channels": x.shape[-1]} if per_channel else {"size": _size(x)}
-    factors = {key: _per_channel(low, tensor, per_channel) for key, tensor in zip(_FACTORS, low.inputs[1:], strict=True)}
-    return [Call(Function(name, "rescale", types), low.step.inputs[:1], shape | factors | low.pick("shift", "zero_point"))]
+    shape: dict[str, Value] = (
+        {"rows": _rows(x), "channels": x.shape[-1]} if per_channel else {"size": _size(x)}
+    )
+    factors = {
+        key: _per_channel(low, tensor, per_channel)
+        for key, tensor in zip(_FACTORS, low.inputs[1:], strict=True)
+    }
+    return [
+        Call(
+            Function(name, "rescale", types),
+            low.step.inputs[:1],
+            shape | factors | low.pick("shift", "zero_point"),
+        )
+    ]
 
 
 _FACTORS = ("multiplier", "offset")
@@ -316,18 +354,20 @@ def _per_channel(low: Lowering, tensor: Tensor, per_channel: bool) -> Value:
     if not per_channel:
         return int(tensor.data.reshape(-1)[0])
     channels = low.output.shape[-1:]
-    return low.constants.add_array(tensor.name, np.broadcast_to(tensor.data, channels), tensor.dtype, channels)
+    return low.constants.add_array(
+        tensor.name, np.broadcast_to(tensor.data, channels), tensor.dtype, channels
+    )
 
 
 def _mean(low: Lowering) -> list[Call]:
     x = low.inputs[0]
     dtype = low.output.dtype
     types = {"x": ctype(x.dtype), "out": ctype(dtype), "out_short": short(dtype)}
-    fields = _around(x, int(low.attrs["axis"])) | low.pick("multiplier", "offset", "shift", "zero_point")
+    fields = {**_around(x, int(low.attrs["axis"])), **low.pick("multiplier", "offset", "shift", "zero_point")}
     return [Call(Function(f"mean_{short(x.dtype)}_{short(dtype)}", "mean", types), low.step.inputs, fields)]
 
 
-def _around(x: Tensor, axis: int) -> dict[str, Value]:
+def _around(x: Tensor, axis: int) -> dict[str, int]:
     """The shape of `x` seen from one axis: [outer, axis, inner]."""
     axis %= len(x.shape)
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
@@ -337,7 +377,7 @@ def _around(x: Tensor, axis: int) -> dict[str, Value]:
 def _argmax(low: Lowering) -> list[Call]:
     x = low.inputs[0]
     types = {"x": ctype(x.dtype)}
-    fields = _around(x, int(low.attrs["axis"]))
+    fields: dict[str, Value] = {**_around(x, int(low.attrs["axis"]))}
     return [Call(Function(f"argmax_{short(x.dtype)}", "argmax", types), low.step.inputs, fields)]
 
 
@@ -383,11 +423,13 @@ def _broadcast(low: Lowering) -> list[Call]:
 
 
 def _strided(low: Lowering, shape: Sequence[int], strides: Sequence[int], start: int = 0) -> list[Call]:
-    shape, strides = _merge_axes(shape, strides)
+    sizes, steps = _merge_axes(shape, strides)
     dtype = low.output.dtype
-    types = {"element": ctype(dtype), "axes": range(len(shape))}
-    fields: dict[str, Value] = {"shape": shape, "stride": strides} | ({"start": start} if start else {})
-    return [Call(Function(f"copy_{len(shape)}d_{short(dtype)}", "copy", types), low.step.inputs[:1], fields)]
+    types = {"element": ctype(dtype), "axes": range(len(sizes))}
+    fields: dict[str, Value] = {"shape": sizes, "stride": steps}
+    if start:
+        fields["start"] = start
+    return [Call(Function(f"copy_{len(sizes)}d_{short(dtype)}", "copy", types), low.step.inputs[:1], fields)]
 
 
 def _merge_axes(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -407,7 +449,7 @@ def _merge_axes(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int]
 def _concat(low: Lowering) -> list[Call]:
     around = _around(low.output, int(low.attrs["axis"]))
     item = np.dtype(low.output.dtype).itemsize
-    inner, axis = int(str(around["inner"])) * item, int(low.attrs["axis"]) % len(low.output.shape)
+    inner, axis = around["inner"] * item, int(low.attrs["axis"]) % len(low.output.shape)
     result, begin = [], 0
     for tensor in low.inputs:
         size = tensor.shape[axis] * inner
@@ -422,13 +464,13 @@ def _concat(low: Lowering) -> list[Call]:
 def _gather(low: Lowering) -> list[Call]:
     x = low.inputs[0]
     around = _around(x, int(low.attrs["axis"]))
-    size = int(str(around["axis"]))
+    size = around["axis"]
     indices = np.asarray(low.attrs["indices"], np.int64)
     positive = np.where(indices < 0, indices + size, indices).reshape(-1)
     fields: dict[str, Value] = {
         "blocks": around["outer"],
         "axis": size,
-        "bytes": int(str(around["inner"])) * np.dtype(x.dtype).itemsize,
+        "bytes": around["inner"] * np.dtype(x.dtype).itemsize,
         "count": positive.size,
         "indices": low.constants.add_array(f"{low.step.name}_indices", positive, "int32", positive.shape),
     }

@@ -10,11 +10,12 @@ _TYPES = {
     "int32": "i32", "uint32": "u32", "int64": "i64", "uint64": "u64",
 }  # fmt: skip
 
-_KEYWORDS = """
-    auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm typeof
-    arena input output workspace scratch memcpy memset memmove memcmp main size_t
-""".split()
+# Keywords, and what the generated functions call their own.
+_RESERVED = re.compile(
+    "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register"
+    "|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while|asm|typeof"
+    "|arena|input|output|workspace|scratch|mem(cpy|set|move|cmp)|main|size_t"
+)
 
 _MAX_LENGTH = 56
 
@@ -40,7 +41,7 @@ class Names:
     """Unique C identifiers for names of any spelling."""
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._taken = {*_KEYWORDS, *reserved}
+        self._taken = set(reserved)
         self._given: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
@@ -50,7 +51,7 @@ class Names:
 
     def _fresh(self, stem: str) -> str:
         candidate, count = stem, 1
-        while candidate in self._taken:
+        while candidate in self._taken or _RESERVED.fullmatch(candidate):
             count += 1
             candidate = f"{stem}_{count}"
         self._taken.add(candidate)

@@ -16,7 +16,9 @@ def helpers(bodies: str, template: Template) -> list[str]:
     module: Any = template.module
     dots = [_dot(module, match) for match in sorted({found.group() for found in _DOT.finditer(bodies)})]
     simple = [getattr(module, name)() for name in _SIMPLE if f"{name}(" in bodies]
-    requantize = [module.requantize(_SHORT[short], short) for short in _NARROW if f"requantize_{short}(" in bodies]
+    requantize = [
+        module.requantize(_SHORT[short], short) for short in _NARROW if f"requantize_{short}(" in bodies
+    ]
     users = "\n".join([bodies, *requantize])
     saturate = [module.saturate(_SHORT[short], short) for short in _NARROW if f"saturate_{short}(" in users]
     needs_rounding = "round_shift(" in "\n".join([users, *simple])

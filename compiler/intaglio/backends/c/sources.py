@@ -31,7 +31,8 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    autoescape=False,
+    # What is generated is C, not HTML.
+    autoescape=False,  # noqa: S701
 )
 
 
@@ -129,7 +130,11 @@ class _Emitter:
 
     def _model_source(self) -> str:
         first = self.program.tensors[self.program.input]
-        pointer = {"ctype": ctype(first.dtype), "name": self.locals[first.name]} if first.name in self.read else None
+        pointer = (
+            {"ctype": ctype(first.dtype), "name": self.locals[first.name]}
+            if first.name in self.read
+            else None
+        )
         return self._render(
             "model.c",
             steps=[self._step(number, lowered) for number, lowered in enumerate(self.steps, 1)],
@@ -144,7 +149,11 @@ class _Emitter:
         step, tensors = lowered.step, self.program.tensors
         types = [_type(tensors[name]) for name in step.inputs if not tensors[name].is_constant]
         note = ["The same memory under another shape."] if lowered.is_alias else []
-        nodes = textwrap.wrap("ONNX: " + ", ".join(map(_safe, step.onnx_nodes)), _COLUMNS) if step.onnx_nodes else []
+        nodes = (
+            textwrap.wrap("ONNX: " + ", ".join(map(_safe, step.onnx_nodes)), _COLUMNS)
+            if step.onnx_nodes
+            else []
+        )
         return {
             "number": number,
             "title": f"{step.op}: {', '.join(types)} -> {_type(tensors[step.output])}",
@@ -172,13 +181,20 @@ class _Emitter:
         return f"(void *)(arena + {offset})" if offset else "(void *)arena"
 
     def _call(self, step: Step, call: Call) -> dict[str, Any]:
-        pointers = [self._operand(name) for name in call.inputs] + [self.locals[step.output]]
-        head = f"{call.function.name}({', '.join(pointers)}, &(const struct {call.function.name}){{"
-        scratch = ", scratch" if call.scratch else ""
-        one_line = f"{head}{', '.join(call.arguments)}}}{scratch});"
+        name = call.function.name
+        pointers = [self._operand(operand) for operand in call.inputs] + [self.locals[step.output]]
+        operands = f"{', '.join(pointers)}, &(const struct {name}){{"
+        end = f"}}{', scratch' if call.scratch else ''});"
+        one_line = f"{name}({operands}{', '.join(call.arguments)}{end}"
         if len(one_line) <= _COLUMNS:
             return {"head": one_line, "lines": [], "tail": ""}
-        return {"head": head, "lines": _fill(call.arguments), "tail": f"}}{scratch});"}
+        if len(name) + len(operands) <= _COLUMNS:
+            return {"head": f"{name}({operands}", "lines": _fill(call.arguments), "tail": end}
+        return {
+            "head": f"{name}(",
+            "lines": [*_fill(pointers), operands.rpartition(", ")[2], *_fill(call.arguments)],
+            "tail": end,
+        }
 
     def _operand(self, name: str) -> str:
         tensor = self.program.tensors[name]
