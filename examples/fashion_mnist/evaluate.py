@@ -21,10 +21,14 @@ def open_session(path: Path, threads: int, fuse_qdq: bool) -> ort.InferenceSessi
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def predict(session: ort.InferenceSession, images: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
+def predict(
+    session: ort.InferenceSession, images: NDArray[np.uint8], size: int
+) -> NDArray[np.int64]:
     """Return the predicted class of every image."""
     chunks = [images[start : start + size] for start in range(0, len(images), size)]
-    logits = [np.asarray(session.run(["logits"], {"image": normalize(chunk)})[0]) for chunk in chunks]
+    logits = [
+        np.asarray(session.run(["logits"], {"image": normalize(chunk)})[0]) for chunk in chunks
+    ]
     return np.concatenate(logits).argmax(1)
 
 
@@ -52,18 +56,23 @@ def print_table(rows: list[dict[str, object]]) -> None:
     """Print the rows as a small table."""
     print(f"{'model':<22} {'images':>6} {'top-1 %':>8} {'as float %':>11}")
     for row in rows:
-        print(f"{row['model']:<22} {row['images']:>6} {row['top1']:>8.2f} {row['same_class_as_float']:>11.2f}")
+        top1, same = row["top1"], row["same_class_as_float"]
+        print(f"{row['model']:<22} {row['images']:>6} {top1:>8.2f} {same:>11.2f}")
 
 
 def main() -> None:
     """Measure, then print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, default=HERE, help="folder with the three ONNX files")
+    parser.add_argument(
+        "--models", type=Path, default=HERE, help="folder with the three ONNX files"
+    )
     parser.add_argument("--data", type=Path, default=DATASET_DIR)
     parser.add_argument("--split", choices=("t10k", "t1k"), default="t10k")
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--fuse-qdq", action="store_true", help="let ONNX Runtime fuse Q/DQ into int8 kernels")
+    parser.add_argument(
+        "--fuse-qdq", action="store_true", help="let ONNX Runtime fuse Q/DQ into int8 kernels"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
     rows = evaluate(args)

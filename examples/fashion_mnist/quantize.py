@@ -35,7 +35,9 @@ class ImageReader(CalibrationDataReader):
         self._batches = self._read(images, batch_size)
 
     @staticmethod
-    def _read(images: NDArray[np.uint8], batch_size: int) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+    def _read(
+        images: NDArray[np.uint8], batch_size: int
+    ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
         """Yield the model's feed for every batch."""
         for start in range(0, len(images), batch_size):
             yield {"image": normalize(images[start : start + batch_size])}
@@ -53,7 +55,7 @@ def spread(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 def calibration_images(args: argparse.Namespace) -> NDArray[np.uint8]:
     """Return the images of ``--calibration``, or ``--count`` images of the training set."""
     if args.calibration is not None:
-        return np.load(args.calibration)
+        return np.asarray(np.load(args.calibration), np.uint8)
     return spread(load_split("train", args.data)[0], args.count)
 
 
@@ -87,7 +89,7 @@ def stream(name: str, producers: Mapping[str, onnx.NodeProto], constants: set[st
 def overrides(graph: onnx.GraphProto) -> dict[str, Override]:
     """Return the quantizer's per-tensor overrides: symmetric int16 for the wide tensors."""
     wide: Override = [{"quant_type": QuantType.QInt16, "symmetric": True}]
-    return {name: wide for name in wide_tensors(graph)}
+    return dict.fromkeys(wide_tensors(graph), wide)
 
 
 def float_op_types(graph: onnx.GraphProto) -> list[str]:
@@ -122,7 +124,9 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     """Name the float tensors that go from one computing node to another without Q/DQ."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     infos = (*graph.value_info, *graph.input, *graph.output)
-    real = {item.name for item in infos if item.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    real = {
+        item.name for item in infos if item.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
     real |= {item.name for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT}
     computing = [node for node in graph.node if node.op_type not in QDQ_TYPES | {"Shape"}]
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -133,7 +137,9 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
 def qdq_counts(model: onnx.ModelProto) -> Counter[str]:
     """Count the Q/DQ nodes of ``model`` by operator and integer type."""
     graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {item.name: item.type.tensor_type.elem_type for item in (*graph.value_info, *graph.output)}
+    types = {
+        item.name: item.type.tensor_type.elem_type for item in (*graph.value_info, *graph.output)
+    }
     types |= {item.name: item.data_type for item in graph.initializer}
     counts: Counter[str] = Counter()
     for node in graph.node:
@@ -147,7 +153,7 @@ def report(path: Path) -> None:
     """Print what of the model in ``path`` is quantized, and what is not."""
     model = onnx.load_model(path)
     left = float_tensors(model)
-    print(f"{path.name}: {path.stat().st_size} bytes, {len(left)} tensors in float")
+    print(f"{path.name}: {path.stat().st_size} bytes, {len(left)} float tensors without Q/DQ")
     for kind, count in sorted(qdq_counts(model).items()):
         print(f"  {count:4d} {kind}")
 
@@ -175,8 +181,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=HERE / "vit_float.onnx")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the two files")
     parser.add_argument("--data", type=Path, default=DATASET_DIR)
-    parser.add_argument("--count", type=int, default=1024, help="calibration images from the training set")
-    parser.add_argument("--calibration", type=Path, help="a .npy file of uint8 images to use instead")
+    parser.add_argument(
+        "--count", type=int, default=1024, help="calibration images from the training set"
+    )
+    parser.add_argument(
+        "--calibration", type=Path, help="a .npy file of uint8 images to use instead"
+    )
     return parser.parse_args()
 
 

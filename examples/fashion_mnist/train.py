@@ -41,7 +41,9 @@ def augment(images: Tensor, max_shift: int) -> Tensor:
     return padded[index, 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
-def batches(images: Tensor, labels: Tensor, size: int, shift: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    images: Tensor, labels: Tensor, size: int, shift: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield shuffled, augmented batches of one epoch; the last short one is dropped."""
     order = torch.randperm(len(images))
     for start in range(0, len(images) - size + 1, size):
@@ -51,7 +53,8 @@ def batches(images: Tensor, labels: Tensor, size: int, shift: int) -> Iterator[t
 
 def parameter_groups(model: VisionTransformer, weight_decay: float) -> list[dict[str, object]]:
     """Decay the weight matrices only, not biases, norms or embeddings."""
-    decayed, plain = [], []
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in model.named_parameters():
         matrix = parameter.ndim >= 2 and name not in ("cls_token", "pos_embed")
         (decayed if matrix else plain).append(parameter)
@@ -110,6 +113,8 @@ def train(args: argparse.Namespace) -> None:
     steps = args.epochs * (len(images) // args.batch_size)
     scheduler = OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps, pct_start=0.15)
     first = 0
+    if args.init is not None:
+        model.load_state_dict(torch.load(args.init, weights_only=True)["model"])
     if args.resume and args.checkpoint.exists():
         state = torch.load(args.checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
@@ -134,18 +139,28 @@ def train(args: argparse.Namespace) -> None:
             },
         )
         seconds = time.perf_counter() - start
-        print(f"epoch {epoch + 1}/{args.epochs} loss {loss:.4f} top1 {top1:.2f} % {seconds:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}/{args.epochs} loss {loss:.4f} top1 {top1:.2f} % {seconds:.0f} s",
+            flush=True,
+        )
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATASET_DIR, help="folder with the four idx.gz files")
+    parser.add_argument(
+        "--data", type=Path, default=DATASET_DIR, help="folder with the four idx.gz files"
+    )
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint if there is one")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint if there is one"
+    )
+    parser.add_argument("--init", type=Path, help="start from the weights of this checkpoint")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of the one-cycle schedule")
+    parser.add_argument(
+        "--lr", type=float, default=2e-3, help="peak learning rate of the one-cycle schedule"
+    )
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--shift", type=int, default=1, help="largest random shift in pixels")
     parser.add_argument("--seed", type=int, default=0)
