@@ -92,6 +92,7 @@ def run_example(program: Program, folder: Path, x: Array) -> Array:
 def test_a_vision_transformer_equals_the_reference(stream: str, tmp_path: Path) -> None:
     program = block(stream=stream, depth=2)
     model = build(program, tmp_path / "so")
+    assert model.workspace_bytes == c.workspace_bytes(program)
     for seed in range(5):
         x = random_input(program, seed)
         expected = run(program, x)

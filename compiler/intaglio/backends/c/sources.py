@@ -53,6 +53,11 @@ def emit(program: Program) -> dict[str, str | bytes]:
     return _Emitter(program).files()
 
 
+def workspace_bytes(program: Program) -> int:
+    """Bytes of workspace that the C code of `program` needs: INTAGLIO_WORKSPACE_BYTES."""
+    return _Emitter(program).workspace_bytes
+
+
 class _Emitter:
     """What the files of one program have in common, computed once."""
 
@@ -68,6 +73,10 @@ class _Emitter:
         self.read = {name for lowered in self.steps for name in lowered.step.inputs}
         self.locals = Names({*self.functions, *(constant.name for constant in self.constants.all())})
         self.scratch = max((call.scratch for lowered in self.steps for call in lowered.calls), default=0)
+
+    @property
+    def workspace_bytes(self) -> int:
+        return max(self.arena.size + self.scratch, _WORKSPACE_ALIGNMENT)
 
     def _lower(self, step: Step) -> _Lowered:
         if memory.is_alias(self.arena, step):
@@ -103,8 +112,8 @@ class _Emitter:
     # --- model.h ---
 
     def _model_header(self) -> str:
-        size = max(self.arena.size + self.scratch, _WORKSPACE_ALIGNMENT)
         ios = [self._io("input"), self._io("output")]
+        size = self.workspace_bytes
         return self._render("model.h", ios=ios, workspace_bytes=size, alignment=_WORKSPACE_ALIGNMENT)
 
     def _io(self, role: str) -> dict[str, Any]:
@@ -190,11 +199,10 @@ class _Emitter:
             return {"head": one_line, "lines": [], "tail": ""}
         if len(name) + len(operands) <= _COLUMNS:
             return {"head": f"{name}({operands}", "lines": _fill(call.arguments), "tail": end}
-        return {
-            "head": f"{name}(",
-            "lines": [*_fill(pointers), operands.rpartition(", ")[2], *_fill(call.arguments)],
-            "tail": end,
-        }
+        # Too long for one line even without the fields: operands and struct on lines of their own.
+        fields = [f"    {line}" for line in _fill(call.arguments)]
+        lines = [*_fill(pointers), operands.rpartition(", ")[2], *fields]
+        return {"head": f"{name}(", "lines": lines, "tail": f"    {end}"}
 
     def _operand(self, name: str) -> str:
         tensor = self.program.tensors[name]
