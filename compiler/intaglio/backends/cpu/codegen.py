@@ -16,22 +16,9 @@ from intaglio.backends.cpu.isa import Isa
 def write_object(kernels: Mapping[str, Kernel], isa: Isa, path: Path) -> None:
     """Compile `kernels`, by symbol, into one relocatable object at `path`."""
     functions = {symbol: made.make(symbol, *made.args) for symbol, made in kernels.items()}
-    passes = tirx.transform
-    # TVM's own pipeline less what builds the packed API, which needs TVM's runtime, and LowerTVMBuiltin, which
-    # sends allocations to it.
-    pipeline = Sequential(
-        [
-            passes.BindTarget(isa.target),
-            passes.StmtSimplify(),
-            passes.FlattenBuffer(),
-            passes.NarrowDataType(32),
-            passes.VectorizeLoop(True),
-            passes.UnrollLoop(),
-            passes.StmtSimplify(),
-            passes.CommonSubexprElim(),
-            passes.LowerIntrin(),
-        ]
-    )
+    # Kernels are built as scalars, vectors and one-dimensional buffers; simplification is left to LLVM. TVM's own
+    # pipeline would add its packed API and its allocator, which need its runtime.
+    pipeline = Sequential([tirx.transform.BindTarget(isa.target), tirx.transform.LowerIntrin()])
     with PassContext():
         lowered = pipeline(tvm.IRModule(functions))
         tvm.get_global_func("target.build.llvm")(lowered, isa.target).write_to_file(str(path), "o")
