@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from intaglio.backends.arena import Arena, byte_size, is_alias, plan, verify
 from intaglio.program import Program, Step, Tensor
+from tests.c.programs import block
 
 
 def chain(sizes: list[int], ops: list[str], sources: list[int]) -> Program:
@@ -91,3 +92,27 @@ def test_verify_refuses_memory_reused_too_early() -> None:
     program = chain([8, 8, 8, 8, 8], ["op"] * 4, [0, 0, 0, 1])
     with pytest.raises(ValueError, match="step 's3' reads 't1' after its memory was reused"):
         verify(program, Arena({"t1": 0, "t2": 8, "t3": 0}, 64))
+
+
+def test_the_plan_of_a_vision_transformer_is_tight() -> None:
+    program = block(depth=3)
+    arena = plan(program)
+    verify(program, arena)
+    at_once = 0
+    for index, step in enumerate(program.steps):
+        later = {name for other in program.steps[index:] for name in other.inputs}
+        alive = {
+            name
+            for name in arena.offsets
+            if name in later and name in {s.output for s in program.steps[:index]}
+        }
+        homes = {arena.offsets[name] for name in alive | {step.output} if name in arena.offsets}
+        at_once = max(
+            at_once, sum(_block_bytes(program, arena, home, alive | {step.output}) for home in homes)
+        )
+    assert arena.size <= 1.1 * at_once
+
+
+def _block_bytes(program: Program, arena: Arena, home: int, names: set[str]) -> int:
+    sizes = [byte_size(program.tensors[name]) for name in names if arena.offsets.get(name) == home]
+    return -(-max(sizes) // 64) * 64
