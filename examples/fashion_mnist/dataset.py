@@ -45,9 +45,7 @@ def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
     path.write_bytes(gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0))
 
 
-def load_split(
-    split: str, folder: Path = DATASET_DIR
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def load_split(split: str, folder: Path = DATASET_DIR) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the images and labels of ``split``, which is ``train``, ``t10k`` or ``t1k``."""
     images = read_idx(folder / f"{split}-images-idx3-ubyte.gz")
     labels = read_idx(folder / f"{split}-labels-idx1-ubyte.gz")

@@ -21,14 +21,10 @@ def open_session(path: Path, threads: int, fuse_qdq: bool) -> ort.InferenceSessi
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def predict(
-    session: ort.InferenceSession, images: NDArray[np.uint8], size: int
-) -> NDArray[np.int64]:
+def predict(session: ort.InferenceSession, images: NDArray[np.uint8], size: int) -> NDArray[np.int64]:
     """Return the predicted class of every image."""
     chunks = [images[start : start + size] for start in range(0, len(images), size)]
-    logits = [
-        np.asarray(session.run(["logits"], {"image": normalize(chunk)})[0]) for chunk in chunks
-    ]
+    logits = [np.asarray(session.run(["logits"], {"image": normalize(chunk)})[0]) for chunk in chunks]
     return np.concatenate(logits).argmax(1)
 
 
@@ -63,9 +59,7 @@ def print_table(rows: list[dict[str, object]]) -> None:
 def main() -> None:
     """Measure, then print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--models", type=Path, default=HERE, help="folder with the three ONNX files"
-    )
+    parser.add_argument("--models", type=Path, default=HERE, help="folder with the three ONNX files")
     parser.add_argument("--data", type=Path, default=DATASET_DIR)
     parser.add_argument("--split", choices=("t10k", "t1k"), default="t10k")
     parser.add_argument("--batch-size", type=int, default=250)

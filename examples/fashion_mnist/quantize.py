@@ -35,9 +35,7 @@ class ImageReader(CalibrationDataReader):
         self._batches = self._read(images, batch_size)
 
     @staticmethod
-    def _read(
-        images: NDArray[np.uint8], batch_size: int
-    ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+    def _read(images: NDArray[np.uint8], batch_size: int) -> Iterator[Mapping[str, NDArray[np.float32]]]:
         """Yield the model's feed for every batch."""
         for start in range(0, len(images), batch_size):
             yield {"image": normalize(images[start : start + batch_size])}
@@ -124,9 +122,7 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     """Name the float tensors that go from one computing node to another without Q/DQ."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     infos = (*graph.value_info, *graph.input, *graph.output)
-    real = {
-        item.name for item in infos if item.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    }
+    real = {item.name for item in infos if item.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     real |= {item.name for item in graph.initializer if item.data_type == onnx.TensorProto.FLOAT}
     computing = [node for node in graph.node if node.op_type not in QDQ_TYPES | {"Shape"}]
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -137,9 +133,7 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
 def qdq_counts(model: onnx.ModelProto) -> Counter[str]:
     """Count the Q/DQ nodes of ``model`` by operator and integer type."""
     graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {
-        item.name: item.type.tensor_type.elem_type for item in (*graph.value_info, *graph.output)
-    }
+    types = {item.name: item.type.tensor_type.elem_type for item in (*graph.value_info, *graph.output)}
     types |= {item.name: item.data_type for item in graph.initializer}
     counts: Counter[str] = Counter()
     for node in graph.node:
@@ -181,12 +175,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=HERE / "vit_float.onnx")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the two files")
     parser.add_argument("--data", type=Path, default=DATASET_DIR)
-    parser.add_argument(
-        "--count", type=int, default=1024, help="calibration images from the training set"
-    )
-    parser.add_argument(
-        "--calibration", type=Path, help="a .npy file of uint8 images to use instead"
-    )
+    parser.add_argument("--count", type=int, default=1024, help="calibration images from the training set")
+    parser.add_argument("--calibration", type=Path, help="a .npy file of uint8 images to use instead")
     return parser.parse_args()
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from dataset import DATASET_DIR, MEAN, STD, load_split
 from torch import Tensor
+from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from vit import VisionTransformer
@@ -36,14 +36,12 @@ def augment(images: Tensor, max_shift: int) -> Tensor:
     columns = torch.arange(width) + shift[1]
     flip = torch.rand(count, 1) < 0.5
     columns = torch.where(flip, columns.flip(1), columns)
-    padded = F.pad(images, (max_shift,) * 4)
+    padded = functional.pad(images, (max_shift,) * 4)
     index = torch.arange(count)[:, None, None]
     return padded[index, 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
-def batches(
-    images: Tensor, labels: Tensor, size: int, shift: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(images: Tensor, labels: Tensor, size: int, shift: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield shuffled, augmented batches of one epoch; the last short one is dropped."""
     order = torch.randperm(len(images))
     for start in range(0, len(images) - size + 1, size):
@@ -74,7 +72,7 @@ def train_epoch(
     model.train()
     losses = []
     for images, labels in data:
-        loss = F.cross_entropy(model(images), labels, label_smoothing=0.05)
+        loss = functional.cross_entropy(model(images), labels, label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -148,19 +146,13 @@ def train(args: argparse.Namespace) -> None:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=DATASET_DIR, help="folder with the four idx.gz files"
-    )
+    parser.add_argument("--data", type=Path, default=DATASET_DIR, help="folder with the four idx.gz files")
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint if there is one"
-    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint if there is one")
     parser.add_argument("--init", type=Path, help="start from the weights of this checkpoint")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument(
-        "--lr", type=float, default=2e-3, help="peak learning rate of the one-cycle schedule"
-    )
+    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of the one-cycle schedule")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--shift", type=int, default=1, help="largest random shift in pixels")
     parser.add_argument("--seed", type=int, default=0)
