@@ -46,7 +46,8 @@ class Library:
     def __init__(self, program: Program, folder: Path, **options: Any) -> None:
         self.program = program
         self.report = build(program, folder, **options)
-        self.c = ctypes.CDLL(str(self.report["library"]))
+        self.path = Path(self.report["library"])
+        self.c = ctypes.CDLL(str(self.path))
         self.c.intaglio_workspace_bytes.restype = ctypes.c_size_t
         self.c.intaglio_run.argtypes = [ctypes.c_void_p] * 3
 
