@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from intaglio.backends.cpu import build
 from intaglio.ops import OPS, TensorType
 from intaglio.ops.reference import run

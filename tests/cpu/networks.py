@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from intaglio import ops
 from intaglio.ops import Grid
 from intaglio.program import Program
-
 from tests.cpu.harness import ProgramWriter, random_values
 
 
@@ -79,7 +79,13 @@ class VitWriter(ProgramWriter):
         return self.rng.normal(0, 0.3, channels)
 
     def linear(
-        self, x: str, grid: Grid, channels: int, out: Grid, table: Grid | None = None, residual: str | None = None
+        self,
+        x: str,
+        grid: Grid,
+        channels: int,
+        out: Grid,
+        table: Grid | None = None,
+        residual: str | None = None,
     ) -> str:
         depth = self.tensors[x].shape[-1]
         weight = self.weights(channels, depth)
@@ -108,9 +114,15 @@ class VitWriter(ProgramWriter):
         qkv = self.op("transpose", [qkv], {"axes": [2, 0, 3, 1, 4]})
         parts = [self.part(qkv, index) for index in range(3)]
         score = Grid(0.06, 0, "int8")
-        built = ops.attention.parameters(grid, grid, grid, score, depth**-0.5, grid, depth=depth, length=vit.tokens)
+        built = ops.attention.parameters(
+            grid, grid, grid, score, depth**-0.5, grid, depth=depth, length=vit.tokens
+        )
         y = self.op("attention", [*parts, *built.constants], built.attrs)
-        y = self.op("reshape", [self.op("transpose", [y], {"axes": [0, 2, 1, 3]})], {"shape": [1, vit.tokens, vit.dim]})
+        y = self.op(
+            "reshape",
+            [self.op("transpose", [y], {"axes": [0, 2, 1, 3]})],
+            {"shape": [1, vit.tokens, vit.dim]},
+        )
         return self.linear(y, grid, vit.dim, Grid(0.05, 0, "int8"), residual=x)
 
     def part(self, qkv: str, index: int) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from intaglio.backends.cpu import build
 from intaglio.errors import ToolError
-
 from tests.cpu.floats import floating_point
 from tests.cpu.harness import Library, check
 from tests.cpu.networks import SMALL, VitWriter
@@ -66,7 +66,9 @@ def test_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def _exports(library: Path) -> set[str]:
-    listing = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True
+    ).stdout
     return {line.split()[-1] for line in listing.splitlines()}
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from intaglio import ops
 from intaglio.ops import Grid
-
 from tests.cpu.harness import ProgramWriter, check, random_values
 
 INT8, INT16 = Grid(0.05, 3, "int8"), Grid(0.0004, -70, "int16")
@@ -39,9 +39,13 @@ def test_quantize_input(shape: tuple[int, ...], dtype: str, tmp_path: Path, rng:
     check(writer.program(), tmp_path, rng)
 
 
-@pytest.mark.parametrize(("a", "b", "out"), [("int8", "int8", "int8"), ("int16", "int8", "int16"), ("int8", "int16", "int8")])
+@pytest.mark.parametrize(
+    ("a", "b", "out"), [("int8", "int8", "int8"), ("int16", "int8", "int16"), ("int8", "int16", "int8")]
+)
 @pytest.mark.parametrize("b_shape", [(2, 9, 37), (9, 37), (37,), (1,)])
-def test_add(a: str, b: str, out: str, b_shape: tuple[int, ...], tmp_path: Path, rng: np.random.Generator) -> None:
+def test_add(
+    a: str, b: str, out: str, b_shape: tuple[int, ...], tmp_path: Path, rng: np.random.Generator
+) -> None:
     writer = ProgramWriter("add", (2, 9, 37), a)
     built = ops.add.parameters(GRIDS[a], GRIDS[b], Grid(0.07 if out == "int8" else 0.0006, -5, out))
     writer.op("add", ["input", random_values(rng, b_shape, b)], built.attrs)
@@ -66,7 +70,10 @@ def test_mean(source: str, axis: int, tmp_path: Path, rng: np.random.Generator) 
 
 
 @pytest.mark.parametrize("nonlinear", ["exact", "ivit"])
-@pytest.mark.parametrize(("source", "dtype", "channels"), [("int8", "int8", 192), ("int16", "int8", 45), ("int16", "int16", 1030), ("int8", "int16", 1)])
+@pytest.mark.parametrize(
+    ("source", "dtype", "channels"),
+    [("int8", "int8", 192), ("int16", "int8", 45), ("int16", "int16", 1030), ("int8", "int16", 1)],
+)
 def test_layernorm(
     source: str, dtype: str, channels: int, nonlinear: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -103,7 +110,9 @@ def test_softmax(source: str, dtype: str, tmp_path: Path, rng: np.random.Generat
     ],
 )
 @pytest.mark.parametrize("dtype", TYPES)
-def test_movement(op: str, attrs: dict[str, object], dtype: str, tmp_path: Path, rng: np.random.Generator) -> None:
+def test_movement(
+    op: str, attrs: dict[str, object], dtype: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
     shape = (2, 3, 1, 7) if op == "broadcast" else (4, 3, 5, 7)
     writer = ProgramWriter(op, shape, dtype)
     writer.op(op, ["input"], attrs)
@@ -132,7 +141,12 @@ def test_topk(dtype: str, tmp_path: Path, rng: np.random.Generator) -> None:
 
 
 def linear_op(
-    writer: ProgramWriter, x: str, grids: tuple[Grid, Grid], channels: int, rng: np.random.Generator, **fused: object
+    writer: ProgramWriter,
+    x: str,
+    grids: tuple[Grid, Grid],
+    channels: int,
+    rng: np.random.Generator,
+    **fused: object,
 ) -> str:
     """Append a linear with random weights; `fused` may hold `table` (a Grid) and `residual` (name, Grid, Grid)."""
     source, out = grids
@@ -156,7 +170,9 @@ def linear_op(
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("source", TYPES)
-@pytest.mark.parametrize(("rows", "depth", "channels"), [(13, 48, 32), (1, 31, 10), (50, 7, 17), (7, 800, 33)])
+@pytest.mark.parametrize(
+    ("rows", "depth", "channels"), [(13, 48, 32), (1, 31, 10), (50, 7, 17), (7, 800, 33)]
+)
 def test_linear(
     rows: int, depth: int, channels: int, source: str, dtype: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -201,7 +217,11 @@ def test_linear_fused(
     if table:
         fused["table"] = GRIDS[table]
     if residual:
-        fused["residual"] = (writer.constant(random_values(rng, (20, channels), residual)), GRIDS[residual], GRIDS[str(result)])
+        fused["residual"] = (
+            writer.constant(random_values(rng, (20, channels), residual)),
+            GRIDS[residual],
+            GRIDS[str(result)],
+        )
     linear_op(writer, "input", (INT8, GRIDS[out]), channels, rng, **fused)
     check(writer.program(), tmp_path, rng)
 
@@ -215,12 +235,29 @@ def test_patch_embed(source: str, tmp_path: Path, rng: np.random.Generator) -> N
     check(writer.program(), tmp_path, rng)
 
 
+@pytest.mark.parametrize("rows", [3, 55])
 @pytest.mark.parametrize("transpose_b", [0, 1])
-@pytest.mark.parametrize(("a", "b", "out"), [("int8", "int8", "int8"), ("int16", "int16", "int16"), ("int8", "int16", "int8"), ("int16", "int8", "int8")])
-def test_matmul(a: str, b: str, out: str, transpose_b: int, tmp_path: Path, rng: np.random.Generator) -> None:
-    writer = ProgramWriter("matmul", (2, 3, 19, 23), a)
+@pytest.mark.parametrize(
+    ("a", "b", "out"),
+    [
+        ("int8", "int8", "int8"),
+        ("int16", "int16", "int16"),
+        ("int8", "int16", "int8"),
+        ("int16", "int8", "int8"),
+    ],
+)
+def test_matmul(
+    a: str, b: str, out: str, transpose_b: int, rows: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    writer = ProgramWriter("matmul", (2, 3, rows, 23), a)
     other = random_values(rng, (2, 3, 21, 23) if transpose_b else (2, 3, 23, 21), b)
-    writer.op("matmul", ["input", other], ops.matmul.parameters(GRIDS[a], GRIDS[b], Grid(0.3 if out == "int8" else 0.002, 4, out), 23, 0.2, transpose_b).attrs)
+    writer.op(
+        "matmul",
+        ["input", other],
+        ops.matmul.parameters(
+            GRIDS[a], GRIDS[b], Grid(0.3 if out == "int8" else 0.002, 4, out), 23, 0.2, transpose_b
+        ).attrs,
+    )
     check(writer.program(), tmp_path, rng)
 
 
@@ -233,10 +270,21 @@ def test_matmul(a: str, b: str, out: str, transpose_b: int, tmp_path: Path, rng:
         ("int16", "int16", "int16", "int16", "int16"),
     ],
 )
-@pytest.mark.parametrize(("rows", "keys", "depth", "value_depth"), [(50, 50, 16, 16), (7, 37, 9, 5), (13, 300, 64, 32)])
+@pytest.mark.parametrize(
+    ("rows", "keys", "depth", "value_depth"), [(50, 50, 16, 16), (7, 37, 9, 5), (13, 300, 64, 32)]
+)
 def test_attention(
-    q: str, k: str, v: str, score: str, out: str, rows: int, keys: int, depth: int, value_depth: int,
-    tmp_path: Path, rng: np.random.Generator,
+    q: str,
+    k: str,
+    v: str,
+    score: str,
+    out: str,
+    rows: int,
+    keys: int,
+    depth: int,
+    value_depth: int,
+    tmp_path: Path,
+    rng: np.random.Generator,
 ) -> None:
     writer = ProgramWriter("attention", (1, 2, rows, depth), q)
     grids = (GRIDS[q], GRIDS[k], GRIDS[v], Grid(0.05 if score == "int8" else 0.001, -3, score))

@@ -8,6 +8,7 @@ from intaglio.backends.cpu.ir import Expr, bind, cast, const, maximum, minimum
 
 
 def wide(value: Expr) -> Expr:
+    """As int64."""
     return cast(value, "int64")
 
 

@@ -31,12 +31,14 @@ from intaglio.backends.cpu.ir import (
 from intaglio.backends.cpu.isa import Isa
 from intaglio.backends.cpu.lanes import LANES, fits, requantize, saturate, uniform_numbers, uniform_scale
 from intaglio.backends.cpu.launch import Constant, Launch, Operand, Scratch, Site
-from intaglio.backends.cpu.packing import PackShape, centred_fits, pack
+from intaglio.backends.cpu.packing import PackShape, centred_fits, pack, reach
 from intaglio.backends.cpu.plain import ATTENTION_NUMBERS, AttentionShape, attention_plain_kernel
 from intaglio.program import Array
 
 # Rows that share one pass over the packed keys and values; a multiple of the tile.
 BLOCK_ROWS = 4 * TILE_ROWS
+# Fewer pairs of keys per int32 sum are not worth a tile.
+MIN_PAIRS = 16
 
 
 class FastAttention(NamedTuple):
@@ -120,7 +122,9 @@ def _emit_scores(body: Body, shape: FastAttention, head: Expr, first: Expr, coun
     zero = bind(cast(load(body["numbers"], 0), "int16"))
     scale = uniform_scale(body["numbers"], 2)
     with loop(0, count) as row:
-        gemm.emit_widen(body["q"], (first + row) * a.depth, body["wide_q"], row * keys.pairs * 2, a.depth, zero)
+        gemm.emit_widen(
+            body["q"], (first + row) * a.depth, body["wide_q"], row * keys.pairs * 2, a.depth, zero
+        )
     acc = body["acc"]
     with loop(0, keys.panels) as panel:
         start = bind((head * keys.panels + panel) * keys.panel_size)
@@ -245,11 +249,14 @@ def _emit_result_columns(body: Body, shape: FastAttention, row: Expr, start: Exp
     a = shape.attention
     shift, zero = load(body["numbers"], 10), load(body["numbers"], 11)
     with loop(0, width) as n:
-        scaled = wide(load(body["wide_acc" if shape.wide else "acc"], row * PANEL + n)) * load(body["ratios"], row)
+        scaled = wide(load(body["wide_acc" if shape.wide else "acc"], row * PANEL + n)) * load(
+            body["ratios"], row
+        )
         store(body["out"], start + n, rescale(scaled, shift, zero, a.result))
 
 
 def attention_shape(site: Site) -> AttentionShape:
+    """Sizes and types of the step."""
     q, k, v = site.inputs[:3]
     return AttentionShape(
         heads=q.shape[0] * q.shape[1],
@@ -268,6 +275,7 @@ def attention_shape(site: Site) -> AttentionShape:
 
 
 def lower_attention(site: Site) -> list[Launch]:
+    """Launches of one attention."""
     shape = attention_shape(site)
     fast = _fast_shape(site, shape)
     if fast is None:
@@ -284,23 +292,22 @@ def lower_attention(site: Site) -> list[Launch]:
 
 def _fast_shape(site: Site, shape: AttentionShape) -> FastAttention | None:
     """How to run on tiles, or None where int16 and int32 do not suffice."""
-    zeros = {name: site.attr(f"{name}_zero") for name in "qkv"}
-    centred = all(centred_fits(dtype, zero) for dtype, zero in zip((shape.q, shape.k, shape.v), zeros.values(), strict=True))
-    reach = {name: _reach(getattr(shape, name), zero) for name, zero in zeros.items()}
-    scores = shape.depth * reach["q"] * reach["k"]
-    exact = scores < 1 << 31 and shape.e_bits == 15 and shape.keys < 1 << 16
-    if not centred or not exact:
+    types = {"q": shape.q, "k": shape.k, "v": shape.v}
+    zeros = {name: site.attr(f"{name}_zero") for name in types}
+    q, k, v = (reach(dtype, zeros[name]) for name, dtype in types.items())
+    scores = shape.depth * q * k
+    centred = all(centred_fits(dtype, zeros[name]) for name, dtype in types.items())
+    if not centred or scores >= 1 << 31 or shape.e_bits != 15 or shape.keys >= 1 << 16:
         return None
-    score_fits = fits(scores * site.attr("score_multiplier"), site.attr("score_shift"), site.attr("score_zero"))
-    result_fits = fits(reach["v"] * site.attr("multiplier") << 14, site.attr("shift") + 14, site.attr("zero_point"))
-    value_pairs = ((1 << 31) - 1) // (2 * 32767 * reach["v"])
-    if not score_fits or not result_fits or value_pairs < 16:
+    score_fits = fits(
+        scores * site.attr("score_multiplier"), site.attr("score_shift"), site.attr("score_zero")
+    )
+    # A result is at most v's reach times the row's total, times multiplier << 14 over the total.
+    result_fits = fits(v * site.attr("multiplier") << 14, site.attr("shift") + 14, site.attr("zero_point"))
+    value_pairs = ((1 << 31) - 1) // (2 * 32767 * v)
+    if not score_fits or not result_fits or value_pairs < MIN_PAIRS:
         return None
     return FastAttention(shape, site.isa, min(value_pairs, gemm.even(shape.keys) // 2))
-
-
-def _reach(dtype: str, zero: int) -> int:
-    return max(zero - minimum(dtype), -1 - minimum(dtype) - zero)
 
 
 def _table(site: Site, shape: AttentionShape) -> Array:
@@ -312,4 +319,6 @@ def _numbers(site: Site) -> Constant:
     shift, zero = site.attr("shift") + 14, site.attr("zero_point")
     score = uniform_numbers(site.attr("score_multiplier"), site.attr("score_shift"), site.attr("score_zero"))
     result = uniform_numbers(0, shift, zero)
-    return Constant(np.array([site.attr("q_zero"), site.attr("multiplier"), *score, *result, shift, zero], np.int64))
+    return Constant(
+        np.array([site.attr("q_zero"), site.attr("multiplier"), *score, *result, shift, zero], np.int64)
+    )

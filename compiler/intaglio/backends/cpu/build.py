@@ -53,7 +53,7 @@ class Linker:
     def _call(self, step: str, op: str, launch: Launch, temporaries: dict[str, int]) -> Call:
         scratch = iter(self.workspace.place_scratch(launch))
         arguments = tuple(self._argument(operand, temporaries, scratch) for operand in launch.operands)
-        return Call(step, op, self._symbol(launch.kernel), arguments, launch.items, launch.grain)
+        return Call(_comment(step), op, self._symbol(launch.kernel), arguments, launch.items, launch.grain)
 
     def _argument(self, operand: Operand, temporaries: dict[str, int], scratch: Any) -> str:
         if isinstance(operand, Constant):
@@ -93,7 +93,11 @@ def build(program: Program, out_dir: Path, *, threads: int = 1, cpu: str = "host
 def _compile(program: Program, work: Path, threads: int, isa: processors.Isa) -> dict[str, Any]:
     arena = memory.plan(program)
     linker = Linker(program, Workspace(arena), Blob(work / "constants.bin"), {})
-    calls = [call for step, launches in lower(program, arena, isa) for call in linker.calls(step.name, step.op, launches)]
+    calls = [
+        call
+        for step, launches in lower(program, arena, isa)
+        for call in linker.calls(step.name, step.op, launches)
+    ]
     write_object({symbol: kernel for kernel, symbol in linker.kernels.items()}, isa, work / "kernels.o")
     _render(work, _variables(program, linker, calls, threads))
     _link(work)
@@ -108,7 +112,7 @@ def _compile(program: Program, work: Path, threads: int, isa: processors.Isa) ->
 def _variables(program: Program, linker: Linker, calls: list[Call], threads: int) -> dict[str, Any]:
     input_, output = program.tensors[program.input], program.tensors[program.output]
     return {
-        "name": program.name,
+        "name": _comment(program.name),
         "calls": calls,
         "signatures": {call.kernel: len(call.arguments) for call in calls},
         "input": input_,
@@ -121,6 +125,11 @@ def _variables(program: Program, linker: Linker, calls: list[Call], threads: int
         "max_threads": MAX_THREADS,
         "alignment": ALIGNMENT,
     }
+
+
+def _comment(text: str) -> str:
+    """`text` fit for a C comment, whatever a model calls its nodes."""
+    return "".join(letter if letter.isprintable() and letter not in "*\\" else "_" for letter in text)
 
 
 def _render(work: Path, variables: dict[str, Any]) -> None:
@@ -136,7 +145,16 @@ def _render(work: Path, variables: dict[str, Any]) -> None:
 
 
 def _link(work: Path) -> None:
-    flags = ["-O2", "-std=c11", "-Wall", "-Werror", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-pthread"]
+    flags = [
+        "-O2",
+        "-std=c11",
+        "-Wall",
+        "-Werror",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-ffunction-sections",
+        "-pthread",
+    ]
     link = ["-shared", "-s", "-Wl,--gc-sections", "-Wl,--version-script=exports.map", "-Wl,-z,noexecstack"]
     command = ["gcc", *flags, *link, "-o", "libmodel.so", "driver.c", "constants.S", "kernels.o"]
     result = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)

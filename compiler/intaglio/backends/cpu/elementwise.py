@@ -91,6 +91,7 @@ def numbers(site: Site, *names: str) -> Constant:
 
 
 def lower_add(site: Site) -> list[Launch]:
+    """Launches of one add."""
     a, b = site.inputs
     count, columns = rows(a)
     made = Kernel(add_kernel, (count, columns, a.dtype, b.dtype, size(b), site.output.dtype))
@@ -99,6 +100,7 @@ def lower_add(site: Site) -> list[Launch]:
 
 
 def lower_rescale(site: Site) -> list[Launch]:
+    """Launches of one rescale."""
     x = site.inputs[0]
     count, columns = rows(x)
     constants = np.broadcast_arrays(site.constant(1).reshape(-1), site.constant(2).reshape(-1))
@@ -109,6 +111,7 @@ def lower_rescale(site: Site) -> list[Launch]:
 
 
 def lower_mean(site: Site) -> list[Launch]:
+    """Launches of one mean."""
     (x,) = site.inputs
     axis = site.attr("axis") % len(x.shape)
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])

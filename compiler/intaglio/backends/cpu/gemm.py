@@ -7,7 +7,20 @@ from collections.abc import Callable
 import numpy as np
 from tvm import tirx
 
-from intaglio.backends.cpu.ir import Buffer, Expr, bind, bits, cast, const, load, local, loop, splat, store, when
+from intaglio.backends.cpu.ir import (
+    Buffer,
+    Expr,
+    bind,
+    bits,
+    cast,
+    const,
+    load,
+    local,
+    loop,
+    splat,
+    store,
+    when,
+)
 from intaglio.backends.cpu.isa import Isa
 from intaglio.program import Array
 
@@ -21,10 +34,13 @@ Write = Callable[[int, int, Expr], None]
 
 
 def even(depth: int) -> int:
+    """The next even number: a depth in whole pairs."""
     return depth + depth % 2
 
 
-def emit_tile(isa: Isa, rows: int, pairs: int, a: Read, panel: Buffer, start: Expr, first: Read, last: Write) -> None:
+def emit_tile(
+    isa: Isa, rows: int, pairs: int, a: Read, panel: Buffer, start: Expr, first: Read, last: Write
+) -> None:
     """One tile of `rows` x 16 sums over `pairs` pairs.
 
     `a(row, pair)` is the pair of int16 activations as an int32; `panel[start + pair * 32 ...]` holds 16 pairs of

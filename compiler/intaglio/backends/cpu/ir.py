@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
+from tvm.script.ir_builder import tirx as T  # noqa: N812 (TVM's own name for it)
 
 # TVM ships no type information: expressions, buffers and functions are opaque here.
 Expr = Any
@@ -19,6 +19,7 @@ PrimFunc = Any
 
 
 def const(value: int, dtype: str) -> Expr:
+    """A constant."""
     return tirx.const(value, dtype)
 
 
@@ -38,6 +39,7 @@ def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
 
 
 def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
+    """Write `lanes` consecutive elements."""
     T.buffer_store(buffer, value, [ramp(index, lanes)])
 
 
@@ -47,6 +49,7 @@ def bind(value: Expr) -> Expr:
 
 
 def cast(value: Expr, dtype: str) -> Expr:
+    """Convert, wrapping where the type is narrower."""
     return tirx.Cast(dtype, value)
 
 
@@ -56,6 +59,7 @@ def bits(value: Expr, dtype: str) -> Expr:
 
 
 def loop(begin: Expr, end: Expr) -> Any:
+    """A loop over ``begin <= i < end``; the block gets i."""
     return T.serial(begin, end)
 
 
@@ -84,22 +88,27 @@ class Cell:
         lanes = self._lanes
         while lanes > 1:
             lanes //= 2
-            low, high = (tirx.Shuffle([value], [const(i + at, "int32") for i in range(lanes)]) for at in (0, lanes))
+            low, high = (
+                tirx.Shuffle([value], [const(i + at, "int32") for i in range(lanes)]) for at in (0, lanes)
+            )
             value = T.bind(combine(low, high))
         return value
 
 
 @contextmanager
 def when(condition: Expr) -> Iterator[None]:
+    """A block that runs where the condition holds."""
     with T.If(condition), T.Then():
         yield
 
 
 def minimum(dtype: str) -> int:
+    """The least value of an integer type."""
     return int(np.iinfo(dtype).min)
 
 
 def maximum(dtype: str) -> int:
+    """The greatest value of an integer type."""
     return int(np.iinfo(dtype).max)
 
 
@@ -132,13 +141,12 @@ def kernel(symbol: str, **buffers: tuple[str, int]) -> Iterator[Body]:
     `buffers` gives the dtype and the number of elements behind each pointer. `func` of the result holds the
     function after the block.
     """
-    with IRBuilder() as ib:
-        with T.prim_func(s_tir=True):
-            T.func_name(symbol)
-            # Calling convention 1 and a global symbol: LLVM sees pointers and integers, no packed API around them.
-            T.func_attr({"tirx.noalias": True, "calling_conv": 1})
-            body = Body(buffers)
-            yield body
+    with IRBuilder() as ib, T.prim_func(s_tir=True):
+        T.func_name(symbol)
+        # Calling convention 1 and a global symbol: LLVM sees pointers and integers, no packed API around them.
+        T.func_attr({"tirx.noalias": True, "calling_conv": 1})
+        body = Body(buffers)
+        yield body
     body.func = ib.get().with_attr("global_symbol", symbol)
 
 

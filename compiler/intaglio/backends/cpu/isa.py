@@ -29,7 +29,6 @@ class Isa:
             return tirx.call_llvm_pure_intrin("int32x8", "llvm.x86.avx2.pmadd.wd", a, b)
         return low_half(a) * low_half(b) + high_half(a) * high_half(b)
 
-
     def shuffle_bytes(self, table: Expr, index: Expr) -> Expr:
         """``table[index]`` within each 16 bytes of int8 x 32; indices are 0..15. AVX2 only."""
         return tirx.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.pshuf.b", table, index)
@@ -54,5 +53,7 @@ def select(cpu: str) -> Isa:
     triple = str(codegen.llvm_get_system_triple())
     name = str(codegen.llvm_get_system_cpu()) if cpu == "host" else cpu
     x86 = platform.machine() in {"x86_64", "AMD64"}
-    avx2 = x86 and bool(codegen.target_has_features("avx2", Target({"kind": "llvm", "mcpu": name, "mtriple": triple})))
+    avx2 = x86 and bool(
+        codegen.target_has_features("avx2", Target({"kind": "llvm", "mcpu": name, "mtriple": triple}))
+    )
     return Isa(name, triple, avx2)

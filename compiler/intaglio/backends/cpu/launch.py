@@ -89,6 +89,7 @@ class Site:
 
 
 def size(tensor: Tensor) -> int:
+    """Number of elements."""
     return math.prod(tensor.shape)
 
 

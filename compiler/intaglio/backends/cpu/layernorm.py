@@ -41,6 +41,7 @@ _TANGENT_SLOPE = 46341
 
 
 def int64(value: int) -> Expr:
+    """An int64 constant."""
     return const(value, "int64")
 
 
@@ -56,7 +57,9 @@ def isqrt(value: Expr) -> Expr:
     return bind(root - tirx.Select(root * root > value, int64(1), int64(0)))
 
 
-def layernorm_kernel(symbol: str, count: int, columns: int, source: str, rounded: bool, result: str) -> PrimFunc:
+def layernorm_kernel(
+    symbol: str, count: int, columns: int, source: str, rounded: bool, result: str
+) -> PrimFunc:
     """Items are rows. `numbers`: eps, shift, zero_point."""
     buffers = {
         "x": (source, count * columns),
@@ -139,6 +142,7 @@ def _reciprocal(variance: Expr) -> tuple[Expr, Expr]:
 
 
 def lower_layernorm(site: Site) -> list[Launch]:
+    """Launches of one layernorm."""
     x = site.inputs[0]
     count, columns = rows(x)
     rounded = site.step.attrs["mean"] == "rounded"

@@ -16,6 +16,7 @@ ALIGNMENT = 64
 
 
 def aligned(size: int) -> int:
+    """The next multiple of ALIGNMENT."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -33,7 +34,7 @@ class Blob:
     def place(self, array: Array) -> int:
         """Byte offset of the array's values."""
         data = np.ascontiguousarray(array)
-        key = hashlib.sha256(data).digest()
+        key = hashlib.sha256(data.data).digest()
         if key not in self._places:
             self._places[key] = self.size
             self._append(data)

@@ -40,8 +40,8 @@ from intaglio.backends.cpu.lanes import (
     uniform_scale,
 )
 from intaglio.backends.cpu.launch import Constant, Launch, Operand, Scratch, Site, grain, rows
-from intaglio.backends.cpu.table import is_bytes, lookup_bytes, spread
 from intaglio.backends.cpu.plain import LinearShape, linear_plain_kernel
+from intaglio.backends.cpu.table import is_bytes, lookup_bytes, spread
 from intaglio.program import Array
 
 ADD_NUMBERS = ("add_a_multiplier", "add_b_multiplier", "add_offset", "add_shift", "add_zero_point")
@@ -94,7 +94,9 @@ def linear_kernel(symbol: str, shape: FastShape) -> PrimFunc:
     """Items are rows, or panels of sixteen channels; scratch is `wide_x`, `acc` and `y`."""
     with kernel(symbol, **_buffers(shape)) as body:
         if shape.by_panel:
-            _emit_block(body, shape, const(0, "int32"), const(shape.linear.rows, "int32"), (body.begin, body.end))
+            _emit_block(
+                body, shape, const(0, "int32"), const(shape.linear.rows, "int32"), (body.begin, body.end)
+            )
         else:
             height = shape.height
             with loop(0, (body.end - body.begin + (height - 1)) // height) as block:
@@ -114,7 +116,10 @@ def _buffers(shape: FastShape) -> dict[str, tuple[str, int]]:
         "numbers": ("int64", 10),
     }
     if linear.table:
-        buffers["table"] = (linear.table, 65536 if linear.dtype == "int16" else 512 if shape.bytes_table else 256)
+        buffers["table"] = (
+            linear.table,
+            65536 if linear.dtype == "int16" else 512 if shape.bytes_table else 256,
+        )
     if linear.residual:
         buffers["residual"] = (linear.residual, linear.rows * linear.channels)
     buffers["wide_x"] = ("int16", height * 2 * shape.pairs)
@@ -190,7 +195,11 @@ def _emit_tile(
         where = place(row, half)
         if shape.wide:
             total = cast(total, f"int64x{LANES}")
-            total = total + load(acc if shape.blocks > 1 else bias, where if shape.blocks > 1 else panel * PANEL + half * LANES, LANES)
+            total = total + load(
+                acc if shape.blocks > 1 else bias,
+                where if shape.blocks > 1 else panel * PANEL + half * LANES,
+                LANES,
+            )
         store(acc, where, total, LANES)
 
     gemm.emit_tile(shape.isa, height, depth[1], activation, body["weight"], start, initial, finish)
@@ -203,7 +212,9 @@ def _target(body: Body, linear: LinearShape, column: Expr, first: Expr) -> tuple
     return body["out"], first * linear.channels + column, linear.channels
 
 
-def _emit_requantize(body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr) -> None:
+def _emit_requantize(
+    body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr
+) -> None:
     target, start, stride = _target(body, shape.linear, column, first)
     for half in range(2):
         scale = channel_scale(body["scales"], (panel * 2 + half) * GROUP_WORDS)
@@ -213,7 +224,9 @@ def _emit_requantize(body: Body, shape: FastShape, panel: Expr, column: Expr, fi
             store(target, start + row * stride + half * LANES, saturate(y, shape.linear.dtype), LANES)
 
 
-def _emit_requantize_wide(body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr) -> None:
+def _emit_requantize_wide(
+    body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr
+) -> None:
     """`scales` holds sixteen multipliers, then sixteen shifts, per panel."""
     target, start, stride = _target(body, shape.linear, column, first)
     scales, zero = body["scales"], load(body["numbers"], 0)
@@ -277,11 +290,17 @@ def _operand(body: Body, shape: FastShape, at: Expr) -> Expr:
 
 
 def lower_linear(site: Site) -> list[Launch]:
+    """Launches of one linear."""
     shape = linear_shape(site)
     fast = _fast_shape(site, shape)
     if fast is None:
         attrs = numbers(site, "zero_point", *(ADD_NUMBERS if shape.residual else ()))
-        operands = (*map(site.operand, range(5)), attrs, *map(site.operand, range(5, len(site.inputs))), site.result)
+        operands = (
+            *map(site.operand, range(5)),
+            attrs,
+            *map(site.operand, range(5, len(site.inputs))),
+            site.result,
+        )
         made = Kernel(linear_plain_kernel, (shape,))
         return [Launch(made, operands, shape.rows, grain(shape.depth * shape.channels))]
     items, share = (fast.panels, 1) if fast.by_panel else (shape.rows, TILE_ROWS)
@@ -289,6 +308,7 @@ def lower_linear(site: Site) -> list[Launch]:
 
 
 def linear_shape(site: Site) -> LinearShape:
+    """Sizes and types of the step."""
     x, weight, bias = site.inputs[:3]
     count, depth = rows(x)
     return LinearShape(

@@ -74,7 +74,12 @@ def merge(axes: Sequence[Axis]) -> tuple[Axis, ...]:
 
 
 def _copy(
-    site: Site, index: int, shape: Sequence[int], source: Sequence[int], target: Sequence[int], start: tuple[int, int]
+    site: Site,
+    index: int,
+    shape: Sequence[int],
+    source: Sequence[int],
+    target: Sequence[int],
+    start: tuple[int, int],
 ) -> Launch:
     axes = merge(list(zip(shape, source, target, strict=True)))
     sizes = (size(site.inputs[index]), size(site.output))
@@ -84,26 +89,31 @@ def _copy(
 
 
 def lower_reshape(site: Site) -> list[Launch]:
+    """Launches of one reshape."""
     return [_copy(site, 0, (size(site.output),), (1,), (1,), (0, 0))]
 
 
 def lower_transpose(site: Site) -> list[Launch]:
+    """Launches of one transpose."""
     source = strides(site.inputs[0].shape)
     permuted = [source[axis] for axis in site.step.attrs["axes"]]
     return [_copy(site, 0, site.output.shape, permuted, strides(site.output.shape), (0, 0))]
 
 
 def lower_slice(site: Site) -> list[Launch]:
+    """Launches of one slice."""
     dense = strides(site.inputs[0].shape)
     steps = [stride * step for stride, step in zip(dense, site.step.attrs["strides"], strict=True)]
     begin = [
-        b + d if b < 0 else min(b, d) for b, d in zip(site.step.attrs["begin"], site.inputs[0].shape, strict=True)
+        b + d if b < 0 else min(b, d)
+        for b, d in zip(site.step.attrs["begin"], site.inputs[0].shape, strict=True)
     ]
     start = sum(b * stride for b, stride in zip(begin, dense, strict=True))
     return [_copy(site, 0, site.output.shape, steps, strides(site.output.shape), (start, 0))]
 
 
 def lower_broadcast(site: Site) -> list[Launch]:
+    """Launches of one broadcast."""
     x, out = site.inputs[0], site.output
     shape = (1,) * (len(out.shape) - len(x.shape)) + x.shape
     source = [0 if extent == 1 else stride for extent, stride in zip(shape, strides(shape), strict=True)]
@@ -111,6 +121,7 @@ def lower_broadcast(site: Site) -> list[Launch]:
 
 
 def lower_concat(site: Site) -> list[Launch]:
+    """Launches of one concat."""
     axis = site.attr("axis") % len(site.output.shape)
     target = strides(site.output.shape)
     launches, position = [], 0
@@ -121,6 +132,7 @@ def lower_concat(site: Site) -> list[Launch]:
 
 
 def lower_gather(site: Site) -> list[Launch]:
+    """Launches of one gather."""
     x: Tensor = site.inputs[0]
     axis = site.attr("axis") % len(x.shape)
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])

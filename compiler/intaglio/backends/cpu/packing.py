@@ -19,6 +19,8 @@ from intaglio.backends.cpu.ir import (
     kernel,
     load,
     loop,
+    maximum,
+    minimum,
     splat,
     store,
     when,
@@ -95,12 +97,21 @@ def _emit_rows(body: Body, shape: PackShape, start: Expr, column: Expr, to: Expr
         with when(whole):
             first, second = (_sixteen(body, row + column, zero) for row in rows)
             low = first & splat(const(0xFFFF, "int32"), PANEL)
-            store(body["out"], target, bits(low | (second << splat(const(16, "int32"), PANEL)), "int16x32"), 2 * PANEL)
+            store(
+                body["out"],
+                target,
+                bits(low | (second << splat(const(16, "int32"), PANEL)), "int16x32"),
+                2 * PANEL,
+            )
         if shape.columns % PANEL:
             with when(column + PANEL > shape.columns), loop(0, PANEL) as j:
                 at = bind(tirx.min(column + j, const(shape.columns - 1, "int32")))
                 for side in range(2):
-                    store(body["out"], target + j * 2 + side, cast(load(body["x"], rows[side] + at), "int16") - zero)
+                    store(
+                        body["out"],
+                        target + j * 2 + side,
+                        cast(load(body["x"], rows[side] + at), "int16") - zero,
+                    )
 
 
 def _pair_rows(pair: Expr, depth: int) -> tuple[Expr, Expr]:
@@ -123,3 +134,8 @@ def pack(operand: Operand, zero: Constant, shape: PackShape, name: str) -> tuple
 def centred_fits(dtype: str, zero_point: int) -> bool:
     """Whether ``x - zero_point`` fits int16."""
     return dtype == "int8" or zero_point == 0
+
+
+def reach(dtype: str, zero_point: int) -> int:
+    """The largest ``|x - zero_point|``."""
+    return max(zero_point - minimum(dtype), maximum(dtype) - zero_point)

@@ -13,6 +13,7 @@ from intaglio.program import Step, Tensor
 
 
 def lower_patch_embed(site: Site) -> list[Launch]:
+    """Launches of one patch_embed."""
     x, weight = site.inputs[:2]
     (batch, channels, height, width), (ph, pw) = x.shape, site.step.attrs["patch"]
     blocks = (batch, height // ph, width // pw, channels, ph, pw)
@@ -36,4 +37,6 @@ def _linear_site(site: Site, gathered: Tensor) -> Site:
 def _reading(launch: Launch, temporary: Temporary) -> Launch:
     """The launch with the temporary in place of the tensor of its name."""
     found = Activation(temporary.name)
-    return replace(launch, operands=tuple(temporary if operand == found else operand for operand in launch.operands))
+    return replace(
+        launch, operands=tuple(temporary if operand == found else operand for operand in launch.operands)
+    )

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from tvm import tirx
 
 from intaglio.backends.cpu.arith import rescale, round_shift, wide
-from intaglio.backends.cpu.ir import Buffer, Cell, Expr, PrimFunc, const, kernel, load, loop, minimum, store
 from intaglio.backends.cpu.exponential import exponential, row_reciprocal
+from intaglio.backends.cpu.ir import Buffer, Cell, Expr, PrimFunc, const, kernel, load, loop, minimum, store
 
 
 class LinearShape(NamedTuple):
@@ -152,7 +152,10 @@ def attention_plain_kernel(symbol: str, shape: AttentionShape) -> PrimFunc:
                 acc = Cell(const(0, "int64"), "int64")
                 with loop(0, depth) as d:
                     left = wide(load(q, row * depth + d)) - attr["q_zero"]
-                    acc.set(acc.get() + left * (wide(load(k, ((row // rows) * keys + n) * depth + d)) - attr["k_zero"]))
+                    acc.set(
+                        acc.get()
+                        + left * (wide(load(k, ((row // rows) * keys + n) * depth + d)) - attr["k_zero"])
+                    )
                 scaled = acc.get() * attr["score_multiplier"]
                 score = rescale(scaled, attr["score_shift"], attr["score_zero"], shape.score).astype("int32")
                 store(scores, n, score)

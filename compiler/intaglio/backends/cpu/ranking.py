@@ -49,6 +49,7 @@ def topk_kernel(symbol: str, count: int, length: int, k: int, source: str) -> Pr
 
 
 def lower_argmax(site: Site) -> list[Launch]:
+    """Launches of one argmax."""
     (x,) = site.inputs
     axis = site.attr("axis") % len(x.shape)
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
@@ -57,6 +58,7 @@ def lower_argmax(site: Site) -> list[Launch]:
 
 
 def lower_topk(site: Site) -> list[Launch]:
+    """Launches of one topk."""
     (x,) = site.inputs
     count, length = rows(x)
     made = Kernel(topk_kernel, (count, length, site.attr("k"), x.dtype))

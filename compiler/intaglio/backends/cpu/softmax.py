@@ -41,6 +41,7 @@ def softmax_kernel(symbol: str, count: int, columns: int, source: str, e_bits: i
 
 
 def lower_softmax(site: Site) -> list[Launch]:
+    """Launches of one softmax."""
     x = site.inputs[0]
     count, columns = rows(x)
     made = Kernel(softmax_kernel, (count, columns, x.dtype, site.attr("e_bits"), site.output.dtype))

@@ -52,7 +52,9 @@ def lookup_bytes(isa: Isa, table: Buffer, x: Expr) -> Expr:
         # Only the sign bit of a byte counts, so what a 16-bit shift carries into the next byte does no harm.
         shifted = bits(x, "int16x16") << splat(const(7 - bit, "int16"), 16) if bit < 7 else x
         mask = bind(bits(shifted, f"int8x{BYTES}"))
-        found = [bind(isa.blend_bytes(zero, one, mask)) for zero, one in zip(found[::2], found[1::2], strict=True)]
+        found = [
+            bind(isa.blend_bytes(zero, one, mask)) for zero, one in zip(found[::2], found[1::2], strict=True)
+        ]
     return found[0]
 
 
@@ -76,7 +78,9 @@ def is_bytes(isa: Isa, source: str, result: str) -> bool:
     return isa.avx2 and source == "int8" and result == "int8"
 
 
-def quantize_input_kernel(symbol: str, pixels: int, columns: int, plane: int, channels: int, result: str) -> PrimFunc:
+def quantize_input_kernel(
+    symbol: str, pixels: int, columns: int, plane: int, channels: int, result: str
+) -> PrimFunc:
     """``out[b, c, ...] = table[c, x[b, c, ...]]``; items are rows of `columns` pixels, `plane` rows to a channel."""
     buffers = {"x": ("uint8", pixels), "table": (result, channels * 256), "out": (result, pixels)}
     with kernel(symbol, **buffers) as body:
@@ -89,6 +93,7 @@ def quantize_input_kernel(symbol: str, pixels: int, columns: int, plane: int, ch
 
 
 def lower_table(site: Site) -> list[Launch]:
+    """Launches of one table."""
     x, table = site.inputs
     elements = size(x)
     if is_bytes(site.isa, x.dtype, table.dtype) and elements >= BYTES:
@@ -100,6 +105,7 @@ def lower_table(site: Site) -> list[Launch]:
 
 
 def lower_quantize_input(site: Site) -> list[Launch]:
+    """Launches of one quantize_input."""
     x, table = site.inputs
     count, columns = rows(x) if len(x.shape) > 2 else (size(x), 1)
     plane = math.prod(x.shape[2:]) // columns
