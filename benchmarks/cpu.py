@@ -115,16 +115,7 @@ def _report(times: dict[str, list[float]], options: argparse.Namespace) -> None:
         for name, values in times.items()
     }
     if options.json:
-        json.dump(
-            {
-                "model": str(options.model),
-                "threads": options.threads,
-                "clock": options.clock,
-                "results": rows,
-            },
-            sys.stdout,
-        )
-        print()
+        print(json.dumps(summary | {"results": rows}))
         return
     print(
         f"{options.model.name}, {options.threads} thread(s), {options.clock} time, "
