@@ -3,7 +3,7 @@
 The weights are seeded, with the statistics of trained ones; nothing is downloaded. Run it as
 `python benchmarks/models.py --model deit_tiny --form ort_s8s8 -o DIR`; without `--model` and
 `--form` it makes everything. What exists is kept. The environment is that of
-`tests/fixtures/requirements-timm.txt`; the `nncf` and `pt2e` forms also need that package.
+`tests/fixtures/requirements-torch_float.txt`; the `nncf` and `pt2e` forms also need that package.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fixtures"))
 
-from common import natural_images, ort_run, stub_torchvision, trained_like, write_atomic  # noqa: E402
+from common import natural_images, ort_run, stub_torchvision, trained_like, write_atomic
 
 MODELS = {
     "deit_tiny": "deit_tiny_patch16_224",
@@ -47,7 +47,7 @@ def torch_model(model: str):  # type: ignore[no-untyped-def]
     return trained_like(timm.create_model(MODELS[model], pretrained=False), SEED)
 
 
-def float_model(model: str, folder: Path, dynamo: bool) -> onnx.ModelProto:
+def float_model(model: str, _folder: Path, dynamo: bool) -> onnx.ModelProto:
     """Export the float model."""
     from torch_export import export
 
