@@ -107,6 +107,11 @@ def test_one_sample_without_batch_dimension(tmp_path: Path) -> None:
     assert load_samples(tmp_path / "x.npy", SHAPE).values.shape == (1, *SHAPE)
 
 
+def test_greyscale_images_without_channel(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((5, 4, 6), np.uint8))
+    assert load_samples(tmp_path / "x.npy", SHAPE).values.shape == (5, *SHAPE)
+
+
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [

@@ -64,4 +64,6 @@ def _row(entry: OpSummary) -> tuple[object, ...]:
 
 def _computing(nodes: list[str]) -> list[str]:
     """The nodes without the quantizers around them, unless there is nothing else (`--json` lists them all)."""
-    return [node for node in nodes if "QuantizeLinear" not in node and "DequantizeLinear" not in node] or nodes[:1]
+    return [
+        node for node in nodes if "QuantizeLinear" not in node and "DequantizeLinear" not in node
+    ] or nodes[:1]

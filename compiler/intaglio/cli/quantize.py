@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from intaglio.cli.command import Result, command
 from intaglio.cli.options import Debug, Json, Mean, Std
 from intaglio.cli.progress import steps
-from intaglio.cli.tables import facts
+from intaglio.cli.tables import table
 from intaglio.errors import InputError
+
+if TYPE_CHECKING:
+    from intaglio.quantize import QuantizeReport
 
 
 @command
@@ -31,6 +35,10 @@ def quantize(
     complete: Annotated[
         bool, typer.Option("--complete", help="Keep the model's own scales and add what is missing.")
     ] = False,
+    activations: Annotated[
+        str, typer.Option(help="Type of the activations: auto decides by what 8 bits would cost.")
+    ] = "auto",
+    method: Annotated[str, typer.Option(help="How a range is chosen.")] = "mse",
     mean: Mean = None,
     std: Std = None,
     as_json: Json = False,
@@ -48,7 +56,29 @@ def quantize(
     with steps("quantize") as progress:
         from intaglio.quantize import quantize as library
 
-        progress(f"{model} on {len(samples)} samples")
-        library(model, samples, output, complete)
-    values = {"output": str(output), "samples": len(samples), "complete": complete}
-    return Result(values, [facts({"quantized": output, "calibrated on": f"{len(samples)} samples"})])
+        report = library(
+            model,
+            samples,
+            output,
+            complete=complete,
+            activations=activations,
+            method=method,
+            progress=progress,
+        )
+    return _result(report)
+
+
+def _result(report: QuantizeReport) -> Result:
+    values = {
+        "output": str(report.path),
+        "added": [asdict(entry) for entry in report.added],
+        "kept": report.kept,
+        "images": report.images,
+        "cosine": report.cosine,
+        "notes": list(report.notes),
+    }
+    rows = [(role, dtype, number) for role, types in report.roles.items() for dtype, number in types.items()]
+    added = [table("", {"scales added for": "left", "type": "left", "count": "right"}, rows)] if rows else []
+    return Result(
+        values, [*added, f"{report.path}: {report.summary}", *(f"note: {note}" for note in report.notes)]
+    )

@@ -15,12 +15,20 @@ from intaglio.cli.tables import facts, percent, table
 if TYPE_CHECKING:
     from intaglio.verify import VerifyReport
 
+RANDOM_SAMPLES = 8
+
 
 @command
 def verify(
     folder: Artifact,
     samples: Input = None,
-    count: Annotated[int, typer.Option(help="Samples to check: the first of --input, or random ones.")] = 8,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples to check: the first of --input (default: all), or random ones (8).",
+            show_default=False,
+        ),
+    ] = None,
     model: Onnx = None,
     mean: Mean = None,
     std: Std = None,
@@ -40,7 +48,7 @@ def verify(
     how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
     given = None if samples is None else load_samples(samples, compiled.manifest.input.shape[1:], count)
     with steps("verify") as progress:
-        report = library.verify(compiled, model, given, count, how, progress)
+        report = library.verify(compiled, model, given, count or RANDOM_SAMPLES, how, progress)
     return Result(report.as_json(), _view(report), 0 if report.passed else CRASHED)
 
 

@@ -13,13 +13,16 @@ from intaglio.errors import InputError
 
 
 def load_npy(path: Path, shape: Sequence[int]) -> NDArray[Any]:
-    """The array of `path` as [N, *shape]; one sample of exactly `shape` becomes a batch of one.
+    """The array of `path` as [N, *shape]; one sample of exactly `shape` becomes a batch of one, and greyscale images
+    [N, H, W] get the channel that a `shape` of (1, H, W) asks for.
 
     Raises InputError if the file is no .npy file, is not numeric, has another shape or holds NaN or infinity.
     """
     array = _read(path)
     if array.shape == tuple(shape):
         array = array[np.newaxis]
+    elif array.shape[1:] == tuple(shape[1:]) and tuple(shape[:1]) == (1,):
+        array = array[:, np.newaxis]
     if array.ndim == 0 or array.shape[1:] != tuple(shape):
         wanted = ", ".join(["N", *map(str, shape)])
         raise InputError(f"{path}: expected an array of shape [{wanted}], not {list(array.shape)}.")
