@@ -64,6 +64,7 @@ def test_every_op_equals_the_reference(dtype: str, tmp_path: Path) -> None:
 
 
 @needs_gcc
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
 def test_every_op_is_free_of_undefined_behaviour(dtype: str, tmp_path: Path) -> None:
     program = cases_program(4, dtype)
