@@ -181,6 +181,26 @@ def test_linear(
     check(writer.program(), tmp_path, rng)
 
 
+def test_linear_with_int64_sums(tmp_path: Path, rng: np.random.Generator) -> None:
+    writer = ProgramWriter("linear", (7, 2304), "int16")
+    linear_op(writer, "input", (INT16, INT8), 40, rng)
+    library = check(writer.program(), tmp_path, rng)
+    assert str(writer.tensors[writer.steps[0].inputs[2]].dtype) == "int64"
+    assert [kernel for _, _, kernel in library.report["calls"]] == ["linear_0"]
+
+
+@pytest.mark.parametrize("value", [-128, 127])
+def test_linear_extremes(value: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    weight = np.full((16, 3072), -128, np.int8)
+    built = ops.linear.parameters(INT8, weight, 1e-6, np.zeros(16), INT8)
+    writer = ProgramWriter("linear", (8, 3072), "int8")
+    writer.op("linear", ["input", *built.constants], built.attrs)
+    library = check(writer.program(), tmp_path, rng)
+    x = np.full((8, 3072), value, np.int8)
+    expected = ops.OPS["linear"].reference([x, *built.constants], built.attrs)
+    np.testing.assert_array_equal(library.run(x), expected)
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("source", TYPES)
 def test_linear_wide_weights(source: str, dtype: str, tmp_path: Path, rng: np.random.Generator) -> None:

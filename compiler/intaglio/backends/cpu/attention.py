@@ -280,7 +280,10 @@ def lower_attention(site: Site) -> list[Launch]:
     fast = _fast_shape(site, shape)
     if fast is None:
         attrs = numbers(site, *ATTENTION_NUMBERS)
-        scratch: tuple[Operand, ...] = (Scratch(4 * shape.keys), Scratch(4 * shape.keys))
+        scratch: tuple[Operand, ...] = (
+            Scratch(8 * max(shape.keys, shape.value_depth)),
+            Scratch(4 * shape.keys),
+        )
         operands = (*map(site.operand, range(4)), attrs, *scratch, site.result)
         return [Launch(Kernel(attention_plain_kernel, (shape,)), operands, shape.heads * shape.rows)]
     pack_k, k = pack(site.operand(1), numbers(site, "k_zero"), fast.keys, f"{site.step.name}.keys")

@@ -130,7 +130,7 @@ def lower_matmul(site: Site) -> list[Launch]:
     if _is_fast(site, shape):
         return _lower_fast(site, FastProduct(shape, site.isa))
     attrs = numbers(site, "a_zero", "b_zero", "multiplier", "shift", "zero_point")
-    operands = (site.operand(0), site.operand(1), attrs, site.result)
+    operands = (site.operand(0), site.operand(1), attrs, Scratch(8 * columns), site.result)
     return [Launch(Kernel(matmul_plain_kernel, (shape,)), operands, batch * shape.rows)]
 
 

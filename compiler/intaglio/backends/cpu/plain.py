@@ -8,7 +8,26 @@ from tvm import tirx
 
 from intaglio.backends.cpu.arith import rescale, round_shift, wide
 from intaglio.backends.cpu.exponential import exponential, row_reciprocal
-from intaglio.backends.cpu.ir import Buffer, Cell, Expr, PrimFunc, const, kernel, load, loop, minimum, store
+from intaglio.backends.cpu.ir import (
+    Body,
+    Buffer,
+    Cell,
+    Expr,
+    PrimFunc,
+    bind,
+    cast,
+    const,
+    kernel,
+    load,
+    loop,
+    minimum,
+    store,
+)
+
+
+def int32(value: Expr) -> Expr:
+    """As int32."""
+    return cast(value, "int32")
 
 
 class LinearShape(NamedTuple):
@@ -47,8 +66,9 @@ def linear_plain_kernel(symbol: str, shape: LinearShape) -> PrimFunc:
         with loop(body.begin, body.end) as row, loop(0, shape.channels) as n:
             acc = Cell(wide(load(bias, n)), "int64")
             with loop(0, shape.depth) as k:
-                product = wide(load(x, row * shape.depth + k)) * wide(load(weight, n * shape.depth + k))
-                acc.set(acc.get() + product)
+                # Two int16 make at most 2^30.
+                product = int32(load(x, row * shape.depth + k)) * int32(load(weight, n * shape.depth + k))
+                acc.set(acc.get() + wide(product))
             scaled = acc.get() * wide(load(multiplier, n))
             y = rescale(scaled, wide(load(shift, n)), load(numbers, 0), shape.dtype)
             if shape.table:
@@ -78,25 +98,57 @@ class ProductShape(NamedTuple):
 
 
 def matmul_plain_kernel(symbol: str, shape: ProductShape) -> PrimFunc:
-    """Items are rows of the whole batch. `numbers`: a_zero, b_zero, multiplier, shift, zero_point."""
+    """Items are rows of the whole batch; `acc` is scratch. `numbers`: a_zero, b_zero, multiplier, shift, zero_point."""
     batch, rows, depth, columns = shape[:4]
     buffers = {
         "a": (shape.a, batch * rows * depth),
         "b": (shape.b, batch * depth * columns),
         "numbers": ("int64", 5),
+        "acc": ("int64", columns),
         "out": (shape.result, batch * rows * columns),
     }
     with kernel(symbol, **buffers) as body:
-        a, b, numbers, out = body.buffers("a", "b", "numbers", "out")
+        a, b, numbers, acc, out = body.buffers(*buffers)
         a_zero, b_zero, multiplier, shift, zero = (load(numbers, i) for i in range(5))
-        with loop(body.begin, body.end) as row, loop(0, columns) as n:
-            acc = Cell(const(0, "int64"), "int64")
-            start = (row // rows) * (depth * columns)
-            with loop(0, depth) as k:
-                at = start + (n * depth + k if shape.transpose_b else k * columns + n)
-                acc.set(acc.get() + (wide(load(a, row * depth + k)) - a_zero) * (wide(load(b, at)) - b_zero))
-            store(out, row * columns + n, rescale(acc.get() * multiplier, shift, zero, shape.result))
+        with loop(body.begin, body.end) as row:
+            left = Matrix(a, row * depth, a_zero)
+            right = Matrix(b, bind((row // rows) * (depth * columns)), b_zero)
+            emit = _emit_dots if shape.transpose_b else _emit_sums
+            emit(left, right, acc, depth, columns)
+            with loop(0, columns) as n:
+                store(out, row * columns + n, rescale(load(acc, n) * multiplier, shift, zero, shape.result))
     return body.func
+
+
+class Matrix(NamedTuple):
+    """Elements of a buffer from `start` on, less `zero`."""
+
+    buffer: Buffer
+    start: Expr
+    zero: Expr
+
+    def at(self, index: Expr) -> Expr:
+        """One centred element: below 2^17 in magnitude, so that a product of two needs 64 bits but not its factors."""
+        return wide(bind(int32(load(self.buffer, self.start + index)) - int32(self.zero)))
+
+
+def _emit_dots(left: Matrix, right: Matrix, acc: Buffer, depth: int, columns: int) -> None:
+    """``acc[n] = sum_k left[k] * right[n, k]``."""
+    with loop(0, columns) as n:
+        total = Cell(const(0, "int64"), "int64")
+        with loop(0, depth) as k:
+            total.set(total.get() + left.at(k) * right.at(n * depth + k))
+        store(acc, n, total.get())
+
+
+def _emit_sums(left: Matrix, right: Matrix, acc: Buffer, depth: int, columns: int) -> None:
+    """``acc[n] = sum_k left[k] * right[k, n]``, row by row of `right`, as that is contiguous."""
+    with loop(0, columns) as n:
+        store(acc, n, const(0, "int64"))
+    with loop(0, depth) as k:
+        factor = bind(left.at(k))
+        with loop(0, columns) as n:
+            store(acc, n, load(acc, n) + factor * right.at(k * columns + n))
 
 
 class AttentionShape(NamedTuple):
@@ -131,7 +183,7 @@ ATTENTION_NUMBERS = (
 
 
 def attention_plain_kernel(symbol: str, shape: AttentionShape) -> PrimFunc:
-    """Items are rows of all heads; `scores` and `weights` are scratch of one row each."""
+    """Items are rows of all heads; `acc` and `weights` are scratch of one row."""
     heads, rows, keys, depth, values = shape[:5]
     buffers = {
         "q": (shape.q, heads * rows * depth),
@@ -139,39 +191,42 @@ def attention_plain_kernel(symbol: str, shape: AttentionShape) -> PrimFunc:
         "v": (shape.v, heads * keys * values),
         "table": ("uint32", 512 if shape.score == "int16" else 256),
         "numbers": ("int64", len(ATTENTION_NUMBERS)),
-        "scores": ("int32", keys),
+        "acc": ("int64", max(keys, values)),
         "weights": ("int32", keys),
         "out": (shape.result, heads * rows * values),
     }
     with kernel(symbol, **buffers) as body:
-        q, k, v, table, numbers, scores, weights, out = body.buffers(*buffers)
-        attr = {name: load(numbers, i) for i, name in enumerate(ATTENTION_NUMBERS)}
+        attr = {name: load(body["numbers"], i) for i, name in enumerate(ATTENTION_NUMBERS)}
+        acc = body["acc"]
         with loop(body.begin, body.end) as row:
-            top = Cell(const(minimum("int16"), "int32"), "int32")
-            with loop(0, keys) as n:
-                acc = Cell(const(0, "int64"), "int64")
-                with loop(0, depth) as d:
-                    left = wide(load(q, row * depth + d)) - attr["q_zero"]
-                    acc.set(
-                        acc.get()
-                        + left * (wide(load(k, ((row // rows) * keys + n) * depth + d)) - attr["k_zero"])
-                    )
-                scaled = acc.get() * attr["score_multiplier"]
-                score = rescale(scaled, attr["score_shift"], attr["score_zero"], shape.score).astype("int32")
-                store(scores, n, score)
-                top.set(tirx.max(top.get(), score))
-            total = Cell(const(0, "int64"), "int64")
-            with loop(0, keys) as n:
-                e = exponential(table, top.get() - load(scores, n), shape.score, shape.e_bits)
-                store(weights, n, e)
-                total.set(total.get() + wide(e))
-            r = row_reciprocal(total.get(), attr["multiplier"], shape.e_bits)
+            first = bind((row // rows) * keys)
+            left = Matrix(body["q"], row * depth, attr["q_zero"])
+            _emit_dots(left, Matrix(body["k"], first * depth, attr["k_zero"]), acc, depth, keys)
+            total = _emit_weights(body, shape, attr)
+            r = row_reciprocal(total, attr["multiplier"], shape.e_bits)
+            left = Matrix(body["weights"], const(0, "int32"), const(0, "int64"))
+            _emit_sums(left, Matrix(body["v"], first * values, attr["v_zero"]), acc, keys, values)
+            shift = attr["shift"] + (shape.e_bits - 1 - shape.acc_shift)
             with loop(0, values) as d:
-                acc = Cell(const(0, "int64"), "int64")
-                with loop(0, keys) as n:
-                    value = wide(load(v, ((row // rows) * keys + n) * values + d)) - attr["v_zero"]
-                    acc.set(acc.get() + wide(load(weights, n)) * value)
-                a = round_shift(acc.get(), const(shape.acc_shift, "int64")) if shape.acc_shift else acc.get()
-                shift = attr["shift"] + (shape.e_bits - 1 - shape.acc_shift)
-                store(out, row * values + d, rescale(a * r, shift, attr["zero_point"], shape.result))
+                total = load(acc, d)
+                a = round_shift(total, const(shape.acc_shift, "int64")) if shape.acc_shift else total
+                store(body["out"], row * values + d, rescale(a * r, shift, attr["zero_point"], shape.result))
     return body.func
+
+
+def _emit_weights(body: Body, shape: AttentionShape, attr: dict[str, Expr]) -> Expr:
+    """`acc` to scores, their exponentials to `weights`; the sum of these."""
+    weights = body["weights"]
+    top = Cell(const(minimum("int16"), "int32"), "int32")
+    with loop(0, shape.keys) as n:
+        scaled = load(body["acc"], n) * attr["score_multiplier"]
+        score = bind(int32(rescale(scaled, attr["score_shift"], attr["score_zero"], shape.score)))
+        store(weights, n, score)
+        top.set(tirx.max(top.get(), score))
+    highest = top.get()
+    total = Cell(const(0, "int64"), "int64")
+    with loop(0, shape.keys) as n:
+        e = exponential(body["table"], bind(highest - load(weights, n)), shape.score, shape.e_bits)
+        store(weights, n, e)
+        total.set(total.get() + wide(e))
+    return total.get()
