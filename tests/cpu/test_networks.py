@@ -12,8 +12,9 @@ import pytest
 
 from intaglio.backends.cpu import build
 from intaglio.errors import ToolError
+from intaglio.program import Program
 from tests.cpu.floats import floating_point
-from tests.cpu.harness import Library, check
+from tests.cpu.harness import Library, ProgramWriter, check
 from tests.cpu.networks import SMALL, VitWriter
 
 
@@ -57,6 +58,19 @@ def test_example(library: Library) -> None:
     x = np.random.default_rng(6).integers(0, 256, (1, 3, SMALL.image, SMALL.image), np.uint8)
     out = subprocess.run([folder / "example"], input=x.tobytes(), capture_output=True, check=True).stdout
     assert out == library.run(x).tobytes()
+
+
+def test_rebuild_leaves_a_loaded_library_alone(tmp_path: Path) -> None:
+    library = check(_table_program(np.arange(-128, 128)), tmp_path, np.random.default_rng(7))
+    build(_table_program(np.arange(127, -129, -1)), tmp_path)
+    x = np.arange(8, dtype=np.int8)
+    np.testing.assert_array_equal(library.run(x), x)
+
+
+def _table_program(table: np.ndarray) -> Program:
+    writer = ProgramWriter("table", (8,), "int8")
+    writer.op("table", ["input", table.astype(np.int8)])
+    return writer.program()
 
 
 def test_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,15 @@ def build(program: Program, out_dir: Path, *, threads: int = 1, cpu: str = "host
         work = Path(folder)
         report = _compile(program, work, threads, processors.select(cpu))
         for name in ("libmodel.so", "model.h", "example.c"):
-            shutil.copyfile(work / name, out_dir / name)
+            _replace(work / name, out_dir / name)
     return {"library": out_dir / "libmodel.so", "header": out_dir / "model.h"} | report
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Put a new file in place of `target`: a process that has mapped the old library keeps it intact."""
+    beside = target.with_name(target.name + ".new")
+    shutil.copyfile(source, beside)
+    beside.replace(target)
 
 
 def _compile(program: Program, work: Path, threads: int, isa: processors.Isa) -> dict[str, Any]:
