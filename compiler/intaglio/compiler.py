@@ -16,10 +16,12 @@ from intaglio.errors import InputError, ToolError
 from intaglio.extract import extract
 from intaglio.frontend.importer import Imported, import_model, to_relax
 from intaglio.frontend.simplify import simplify
-from intaglio.passes.emit import Missing, Preprocessing
+from intaglio.passes.integer.emit import Missing, Preprocessing
 from intaglio.passes.make_integer import MakeInteger
 from intaglio.program import Program
 from intaglio.target import CpuTarget, CTarget, Target
+
+__all__ = ["Missing", "Options", "Preprocessing", "compile_model", "missing_scales", "to_program"]
 
 Progress = Callable[[str], None]
 
@@ -44,6 +46,7 @@ class Options:
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """The options of the input, as the passes take them."""
         return Preprocessing(self.input_kind, self.mean, self.std)
 
 
@@ -138,7 +141,8 @@ def _input_spec(
 def missing_scales(model: onnx.ModelProto, batch: int = 1) -> list[Missing]:
     """Which tensors of a standard QDQ (or float) model `to_program` would find without a scale.
 
-    `model` (dialects already rewritten, see `frontend.dialects.to_standard`) is consumed: pass a copy. The names are those of its tensors.
+    `model` (dialects already rewritten, see `frontend.dialects.to_standard`) is consumed: pass a copy. The names are
+    those of its tensors. Raises ModelError or UnsupportedError with one sentence.
     """
     imported = to_relax(simplify(model, batch))
     module = pipelines.run(imported.module, pipelines.recognition())

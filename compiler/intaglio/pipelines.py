@@ -1,4 +1,4 @@
-"""The pipeline of a target, as one literal list. Reading it is reading the architecture."""
+"""The pipeline of a target, as one literal list: reading it is reading the architecture."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from intaglio.passes.canonicalize import canonicalize
 from intaglio.passes.check_integer import check_integer
 from intaglio.passes.eliminate_common import eliminate_common
 from intaglio.passes.eliminate_dead import eliminate_dead
-from intaglio.passes.emit import Preprocessing
 from intaglio.passes.fold_movement import fold_movement
 from intaglio.passes.fuse_linear import fuse_linear
+from intaglio.passes.integer.emit import Preprocessing
 from intaglio.passes.make_integer import MakeInteger
 from intaglio.passes.recognise_layernorm import recognise_layernorm
 

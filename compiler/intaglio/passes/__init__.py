@@ -1,1 +1,1 @@
-"""Relax to Relax: one pass, one file. `pipelines.py` lists them in order."""
+"""Relax to Relax: one pass, one file. `pipelines.py` lists them in order; `graph.py` is what all of them read."""

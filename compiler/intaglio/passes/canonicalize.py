@@ -1,11 +1,13 @@
 """One spelling for each kind of data movement: reshape, permute_dims, strided_slice, concat, take by a list.
 
-squeeze, expand_dims and flatten become reshape; an item of a split becomes a strided_slice; take by a constant becomes a
-strided_slice where its indices are evenly spaced. where(isnan(x), c, x), which some exporters put behind a softmax, is x: integers are
-never NaN. Ensures that strided_slice names every axis, with non-negative bounds.
+squeeze, expand_dims and flatten become reshape; an item of a split becomes a strided_slice; take by a constant becomes
+a strided_slice where its indices are evenly spaced. where(isnan(x), c, x), which some exporters put behind a softmax,
+is x: integers are never NaN. Ensures that strided_slice names every axis, with non-negative bounds.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import tvm
@@ -40,8 +42,12 @@ def canonicalize(module: tvm.IRModule) -> tvm.IRModule:
 
 def _guards_nan(call: relax.Call, builder: relax.BlockBuilder) -> bool:
     """Whether the condition is isnan of the third operand."""
-    condition = builder.lookup_binding(call.args[0]) if isinstance(call.args[0], relax.Var) else None
+    condition = _definition(call.args[0], builder)
     return op_name(condition) == "relax.isnan" and bool(condition.args[0].same_as(call.args[2]))
+
+
+def _definition(expr: relax.Expr, builder: relax.BlockBuilder) -> relax.Expr:
+    return builder.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
 
 
 def full_slice(x: relax.Expr, begin: list[int], end: list[int], strides: list[int]) -> relax.Expr:
@@ -60,25 +66,24 @@ def _slice_bounds(call: relax.Call) -> tuple[list[int], list[int], list[int]]:
 
 
 def _split_item(value: relax.TupleGetItem, builder: relax.BlockBuilder) -> relax.Expr | None:
-    call = (
-        builder.lookup_binding(value.tuple_value)
-        if isinstance(value.tuple_value, relax.Var)
-        else value.tuple_value
-    )
+    call = _definition(value.tuple_value, builder)
     if op_name(call) != "relax.split":
         return None
     x = call.args[0]
     shape, axis = shape_of(x), int(call.attrs.axis) % len(shape_of(x))
-    sections = call.attrs.indices_or_sections
-    if isinstance(sections, int) or not hasattr(sections, "__len__"):
-        count = int(getattr(sections, "value", sections))
-        size = -(-shape[axis] // count)
-        cuts = [min(i * size, shape[axis]) for i in range(count + 1)]
-    else:
-        cuts = [0, *ints(sections), shape[axis]]
+    cuts = _cuts(call.attrs.indices_or_sections, shape[axis])
     begin, end = [0] * len(shape), list(shape)
     begin[axis], end[axis] = cuts[value.index], cuts[value.index + 1]
     return full_slice(x, begin, end, [1] * len(shape))
+
+
+def _cuts(sections: Any, length: int) -> list[int]:
+    """Where a split cuts an axis: at given indices, or into a number of sections of which the last may be short."""
+    if not isinstance(sections, int) and hasattr(sections, "__len__"):
+        return [0, *ints(sections), length]
+    count = int(getattr(sections, "value", sections))
+    size = -(-length // count)
+    return [min(index * size, length) for index in range(count + 1)]
 
 
 def _take(call: relax.Call, out_shape: tuple[int, ...], builder: relax.BlockBuilder) -> relax.Expr:

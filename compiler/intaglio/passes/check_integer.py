@@ -20,6 +20,7 @@ def check_integer(module: tvm.IRModule) -> tvm.IRModule:
     ]
     if left:
         raise UnsupportedError(
-            f"{len(left)} ops are left in floating point: {', '.join(left[:8])}; this is a defect of the compiler, please report it"
+            f"{len(left)} ops are left in floating point: {', '.join(left[:8])}; "
+            "this is a defect of the compiler, please report it"
         )
     return module

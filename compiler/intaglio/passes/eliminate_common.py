@@ -1,4 +1,7 @@
-"""Emit equal integer ops on equal operands once (a quantizer writes one DQ per consumer; each brought its own table or rescale)."""
+"""Emit equal integer ops on equal operands once.
+
+A quantizer writes one DQ per consumer, and each brought its own table or rescale.
+"""
 
 from __future__ import annotations
 

@@ -1,23 +1,24 @@
-"""Fold data movement: chains of reshape and transpose become at most reshape, transpose, reshape; moves that do nothing go.
+"""Fold data movement: a chain of reshapes and transposes becomes at most reshape, transpose, reshape.
 
-Exporters move heads around by many small steps (split, squeeze, merge batch and heads, transpose, split again). A chain is tracked over the
-atoms that its reshapes split dimensions into; what is left is the one permutation it amounts to.
+Moves that do nothing go. Exporters move heads around by many small steps (split, squeeze, merge batch and heads,
+transpose, split again). A chain is tracked over the atoms that its reshapes split dimensions into; what is left is the
+one permutation it amounts to.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from intaglio.ops import relax as integer_relax
-from intaglio.passes.emit import integer_constant
 from intaglio.passes.graph import Graph, constant, rebuild, shape_of
-from intaglio.passes.moves import moved_array
+from intaglio.passes.integer.emit import integer_constant
+from intaglio.passes.integer.lazy import Move
+from intaglio.passes.integer.moves import moved_array
 
 VIEWS = ("reshape", "transpose")
+FOLDED = ("reshape", "transpose", "slice", "broadcast")
 
 
 def fold_movement(module: tvm.IRModule) -> tvm.IRModule:
@@ -26,10 +27,10 @@ def fold_movement(module: tvm.IRModule) -> tvm.IRModule:
 
     def rewrite(var: relax.Var, value: relax.Expr, builder: relax.BlockBuilder) -> relax.Expr:
         name = integer_relax.op_name(value)
-        if (
-            name in ("reshape", "transpose", "slice", "broadcast")
-            and (array := constant(value.args[0])) is not None
-        ):
+        if name is None:
+            return value
+        array = constant(value.args[0]) if name in FOLDED else None
+        if array is not None:
             return integer_constant(moved_array(array, (name, integer_relax.attrs_of(value))))
         if name in ("slice", "broadcast") and shape_of(value.args[0]) == shape_of(var):
             return value.args[0]
@@ -44,9 +45,8 @@ def fold_movement(module: tvm.IRModule) -> tvm.IRModule:
 
 def _view(var: relax.Var, value: relax.Call, builder: relax.BlockBuilder) -> relax.Expr:
     chain, source = _chain(value, builder)
-    steps = compose(
-        shape_of(source), [(str(integer_relax.op_name(c)), integer_relax.attrs_of(c)) for c in chain]
-    )
+    moves = [(str(integer_relax.op_name(call)), integer_relax.attrs_of(call)) for call in chain]
+    steps = compose(shape_of(source), moves)
     if len(steps) > len(chain):
         return value
     expr = source
@@ -65,9 +65,8 @@ def _hoisted(var: relax.Var, table: relax.Call, builder: relax.BlockBuilder) -> 
     expr = builder.emit(relax.Call(table.op, [source, table.args[1]], table.attrs), name_hint=var.name)
     for view in chain:
         attrs = integer_relax.attrs_of(view) | {"grid": table.attrs["grid"]}
-        expr = builder.emit(
-            integer_relax.call(str(integer_relax.op_name(view)), [expr], attrs), name_hint=var.name
-        )
+        moved = integer_relax.call(str(integer_relax.op_name(view)), [expr], attrs)
+        expr = builder.emit(moved, name_hint=var.name)
     return expr
 
 
@@ -80,9 +79,6 @@ def _chain(value: relax.Call, builder: relax.BlockBuilder) -> tuple[list[relax.C
             break
         chain.insert(0, before)
     return chain, chain[0].args[0]
-
-
-Move = tuple[str, dict[str, Any]]
 
 
 def compose(shape: tuple[int, ...], moves: list[Move]) -> list[Move]:
@@ -160,8 +156,7 @@ class _Atoms:
         """Present atoms in order, those that are also neighbours in memory joined."""
         runs: list[list[int]] = []
         for atom in (a for dim in self.dims for a in dim if self.size[a] != 1):
-            follows = runs and source.index(runs[-1][-1]) + 1 == source.index(atom)
-            if follows:
+            if runs and source.index(runs[-1][-1]) + 1 == source.index(atom):
                 runs[-1].append(atom)
             else:
                 runs.append([atom])

@@ -1,6 +1,7 @@
-"""Fuse what follows a linear into its epilogue: a table activation, then a residual add, where nothing else reads the value between.
+"""Fuse what follows a linear into its epilogue: a table activation, then a residual add.
 
-A fused op equals the unfused sequence to the bit (docs/integer-semantics.md, linear).
+Only where nothing else reads the value between. A fused op equals the unfused sequence to the bit
+(docs/integer-semantics.md, linear).
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """Bindings of `main` in order, with definitions and users. Every pass before code generation keeps to one dataflow block."""
+    """Bindings of `main` in order, with definitions and users.
+
+    Every pass before code generation keeps to one dataflow block.
+    """
 
     def __init__(self, module: tvm.IRModule) -> None:
         function = module["main"]
@@ -32,6 +35,7 @@ class Graph:
                 self._users.setdefault(used, []).append(var)
 
     def users(self, var: relax.Var) -> list[relax.Var]:
+        """Variables whose bindings read `var`, in order."""
         return self._users.get(var, [])
 
     def call(self, expr: relax.Expr) -> relax.Call | None:
@@ -79,6 +83,11 @@ def substitute(value: relax.Expr, mapping: Mapping[relax.Var, relax.Expr]) -> re
 Rewrite = Callable[[relax.Var, relax.Expr, relax.BlockBuilder], relax.Expr]
 
 
+def unchanged(_var: relax.Var, value: relax.Expr, _builder: relax.BlockBuilder) -> relax.Expr:
+    """The rewrite that keeps every binding."""
+    return value
+
+
 def rebuild(graph: Graph, rewrite: Rewrite) -> tvm.IRModule:
     """Emit `main` again, each binding through `rewrite` (which sees already rewritten inputs); dead bindings go.
 
@@ -104,7 +113,7 @@ def rebuild(graph: Graph, rewrite: Rewrite) -> tvm.IRModule:
 def with_attrs(module: tvm.IRModule, attrs: Any) -> tvm.IRModule:
     """`module` with `main` carrying the function attributes `attrs`."""
     if attrs:
-        module["main"] = module["main"].with_attrs({key: attrs[key] for key in attrs.keys()})  # noqa: SIM118
+        module["main"] = module["main"].with_attrs(dict(attrs.items()))
     return module
 
 
@@ -123,6 +132,7 @@ def shape_of(expr: relax.Expr) -> tuple[int, ...]:
 
 
 def dtype_of(expr: relax.Expr) -> str:
+    """Name of the element type of a tensor expression."""
     return str(expr.ty.dtype.dtype if hasattr(expr.ty.dtype, "dtype") else expr.ty.dtype)
 
 

@@ -2,9 +2,9 @@
 
     d = x - mean(x);  d / sqrt(mean(d ** 2) + eps) * gamma + beta
 
-with `d` computed once or twice, the square as Pow or Mul, the division as Div, or Mul by a reciprocal or Rsqrt, and with Q/DQ pairs
-anywhere in between (those are dropped: the integer LayerNorm keeps more precision than they would). Requires QDQ form; ensures that no
-such chain is left whose mean runs over the last axis.
+with `d` computed once or twice, the square as Pow or Mul, the division as Div, or Mul by a reciprocal or Rsqrt, and
+with Q/DQ pairs anywhere in between (those are dropped: the integer LayerNorm keeps more precision than they would).
+Requires QDQ form; ensures that no such chain is left whose mean runs over the last axis.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from intaglio.passes.graph import Array, Graph, constant, op_name, rebuild, shape_of
+from intaglio.passes.graph import Array, Graph, constant, op_name, rebuild, shape_of, unchanged
+
+QDQ = ("relax.quantize", "relax.dequantize")
 
 
 def recognise_layernorm(module: tvm.IRModule) -> tvm.IRModule:
@@ -33,7 +35,7 @@ def recognise_layernorm(module: tvm.IRModule) -> tvm.IRModule:
             )
     if not found:
         return module
-    return rebuild(_replaced(graph, found), lambda var, value, builder: value)
+    return rebuild(_replaced(graph, found), unchanged)
 
 
 def _replaced(graph: Graph, found: dict[relax.Var, relax.Expr]) -> Graph:
@@ -49,23 +51,28 @@ class _Matcher:
 
     def peel(self, expr: relax.Expr) -> relax.Expr:
         """`expr` without the Q/DQ pairs and copies on top of it."""
-        while True:
-            value = self.graph.definition.get(expr) if isinstance(expr, relax.Var) else None
-            if isinstance(value, relax.Var):
-                expr = value
-            elif (
-                op_name(value) == "relax.dequantize"
-                and op_name(inner := self.graph.call(value.args[0])) == "relax.quantize"
-            ):
-                expr = inner.args[0]
-            else:
-                return expr
+        while isinstance(expr, relax.Var):
+            value = self.graph.definition.get(expr)
+            below = value if isinstance(value, relax.Var) else self._rounded(value)
+            if below is None:
+                break
+            expr = below
+        return expr
 
-    def call(self, expr: relax.Expr, *ops: str) -> relax.Call | None:
+    def _rounded(self, value: relax.Expr | None) -> relax.Expr | None:
+        """What a Q/DQ pair rounds, if `value` is the DQ of one."""
+        if value is None or op_name(value) != "relax.dequantize":
+            return None
+        inner = self.graph.call(value.args[0])
+        return inner.args[0] if inner is not None and op_name(inner) == "relax.quantize" else None
+
+    def call(self, expr: relax.Expr, op: str) -> relax.Call | None:
+        """The call of `op` that defines `expr`, below any Q/DQ pairs."""
         call = self.graph.call(self.peel(expr))
-        return call if op_name(call) in {f"relax.{op}" for op in ops} else None
+        return call if op_name(call) == f"relax.{op}" else None
 
     def scalar(self, expr: relax.Expr) -> float | None:
+        """The real value of a constant of size one."""
         value = self.real(expr)
         return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
@@ -76,22 +83,23 @@ class _Matcher:
         if value is not None:
             return value.astype(np.float64)
         call = self.graph.call(expr)
-        if op_name(call) == "relax.dequantize" and (q := constant(call.args[0])) is not None:
-            scale, zero = (constant(arg).astype(np.float64) for arg in call.args[1:3])
-            return scale * (q.astype(np.float64) - zero) if scale.size == 1 else None
-        return None
+        if call is None or op_name(call) != "relax.dequantize":
+            return None
+        quantized, scale, zero = (constant(arg) for arg in call.args[:3])
+        if quantized is None or scale is None or zero is None or scale.size != 1:
+            return None
+        return scale.astype(np.float64) * (quantized.astype(np.float64) - zero.astype(np.float64))
 
     def normalized(self, var: relax.Var) -> tuple[relax.Expr, float] | None:
         """(x, eps) if `var` is (x - mean) / sqrt(variance + eps) over the last axis."""
         value = self.graph.definition[var]
         if op_name(value) not in ("relax.divide", "relax.multiply"):
             return None
-        orders = (
-            [value.args] if op_name(value) == "relax.divide" else [value.args, [value.args[1], value.args[0]]]
-        )
-        for numerator, denominator in orders:
+        commutes = op_name(value) == "relax.multiply"
+        first, second = value.args
+        for numerator, denominator in [(first, second), (second, first)] if commutes else [(first, second)]:
             centred = self.centred(numerator)
-            root = self.root(denominator, op_name(value) == "relax.multiply")
+            root = self.root(denominator, inverse=commutes)
             if centred is not None and root is not None and (eps := self.variance(root, centred)) is not None:
                 return centred, eps
         return None
@@ -108,29 +116,24 @@ class _Matcher:
         return bool(self.peel(a).same_as(self.peel(b)))
 
     def mean(self, expr: relax.Expr) -> relax.Expr | None:
+        """X if `expr` is its mean over the last axis, which is kept."""
         call = self.call(expr, "mean")
         if call is None or not call.attrs.keepdims:
             return None
         rank = len(shape_of(call.args[0]))
         return call.args[0] if [int(a) % rank for a in call.attrs.axis] == [rank - 1] else None
 
-    def root(self, expr: relax.Expr, inverse: bool) -> relax.Expr | None:
-        """V if `expr` is sqrt(v), or 1 / sqrt(v) where `inverse`."""
-        if not inverse:
-            call = self.call(expr, "sqrt")
-            if (
-                call is None
-                and (power := self.call(expr, "power")) is not None
-                and self.scalar(power.args[1]) == 0.5
-            ):
-                call = power
-            return call.args[0] if call is not None else None
-        if (call := self.call(expr, "rsqrt")) is not None:
-            return call.args[0]
-        if (call := self.call(expr, "power")) is not None and self.scalar(call.args[1]) == -0.5:
-            return call.args[0]
-        if (call := self.call(expr, "divide")) is not None and self.scalar(call.args[0]) == 1.0:
-            return self.root(call.args[1], inverse=False)
+    def root(self, expr: relax.Expr, *, inverse: bool) -> relax.Expr | None:
+        """`y` if `expr` is sqrt(y), or, with `inverse`, 1 / sqrt(y)."""
+        power = self.call(expr, "power")
+        if power is not None and self.scalar(power.args[1]) == (-0.5 if inverse else 0.5):
+            return power.args[0]
+        direct = self.call(expr, "rsqrt" if inverse else "sqrt")
+        if direct is not None:
+            return direct.args[0]
+        quotient = self.call(expr, "divide") if inverse else None
+        if quotient is not None and self.scalar(quotient.args[0]) == 1.0:
+            return self.root(quotient.args[1], inverse=False)
         return None
 
     def variance(self, expr: relax.Expr, x: relax.Expr) -> float | None:
@@ -145,6 +148,7 @@ class _Matcher:
         return None
 
     def squared(self, expr: relax.Expr, x: relax.Expr) -> bool:
+        """Whether `expr` is (x - mean(x)) ** 2."""
         if (call := self.call(expr, "power")) is not None:
             bases = [call.args[0]] if self.scalar(call.args[1]) == 2.0 else []
         elif (call := self.call(expr, "multiply")) is not None:
@@ -153,9 +157,8 @@ class _Matcher:
             bases = [call.args[0]]
         else:
             bases = []
-        return bool(bases) and all(
-            (c := self.centred(base)) is not None and self._same(c, x) for base in bases
-        )
+        centred = [self.centred(base) for base in bases]
+        return bool(bases) and all(c is not None and self._same(c, x) for c in centred)
 
     def affine_tail(self, var: relax.Var, channels: int) -> tuple[relax.Var, Array, Array]:
         """Follow `* gamma + beta` through Q/DQ pairs while each value has one user."""
@@ -170,11 +173,9 @@ class _Matcher:
         return tail, gamma, beta
 
     def _next(self, var: relax.Var, op: str, channels: int) -> tuple[relax.Var, Array] | None:
+        """The only reader of `var` and its vector, if it is `op` by one number per channel."""
         users = self.graph.users(var)
-        while len(users) == 1 and op_name(self.graph.definition[users[0]]) in (
-            "relax.quantize",
-            "relax.dequantize",
-        ):
+        while len(users) == 1 and op_name(self.graph.definition[users[0]]) in QDQ:
             users = self.graph.users(users[0])
         if len(users) != 1 or op_name(value := self.graph.definition[users[0]]) != op:
             return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.passes.lazy import Array, Const, Move
+from intaglio.passes.integer.lazy import Array, Const, Move
 
 
 def moved_array(array: Array, move: Move) -> Array:
@@ -31,7 +31,8 @@ def moved_const(value: Const, move: Move, shape: tuple[int, ...]) -> Const:
     if value.integers is None:
         assert value.values is not None
         return Const(shape, values=moved_array(value.values, move), nodes=value.nodes)
-    assert value.scale is not None and value.zero is not None
+    assert value.scale is not None
+    assert value.zero is not None
     scale, zero = (_moved_grid(grid, value.shape, move) for grid in (value.scale, value.zero))
     return Const(shape, integers=moved_array(value.integers, move), scale=scale, zero=zero, nodes=value.nodes)
 
@@ -51,14 +52,10 @@ def moved_axis(axis: int | None, shape: tuple[int, ...], move: Move) -> int | No
         return None
     if op == "transpose":
         return list(attrs["axes"]).index(axis)
-    if op in ("slice", "gather"):
-        whole = (
-            (op == "gather"
-            and attrs["axis"] != axis)
-            or (op == "slice"
-            and attrs["end"][axis] - attrs["begin"][axis] == shape[axis])
-        )
-        return axis if whole else None
+    if op == "gather":
+        return axis if attrs["axis"] != axis else None
+    if op == "slice":
+        return axis if attrs["end"][axis] - attrs["begin"][axis] == shape[axis] else None
     if op == "reshape":
         return _axis_in_reshape(axis, shape, attrs["shape"])
     return None

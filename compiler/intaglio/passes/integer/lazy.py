@@ -1,8 +1,9 @@
 """Values while a QDQ graph is made integer: what a real tensor is, before an integer op is chosen for it.
 
-A real tensor of a QDQ graph is a constant, a value on a known integer grid, a unary function of one, or the
-exact result of an op whose output grid is not known yet (`Pending`). Ops without a rounding of their own (bias, scalar factors, data
-movement, Q/DQ in the same grid) only change the description; an integer op is emitted when a grid is reached.
+A real tensor of a QDQ graph is a constant, a value on a known integer grid, a unary function of one, or the exact
+result of an op whose output grid is not known yet (`Pending`). Ops without a rounding of their own (bias, scalar
+factors, data movement, Q/DQ in the same grid) only change the description; an integer op is emitted when a grid is
+reached.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Value:
     nodes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def noted(self, *tensors: str) -> Value:
+        """The same description, with more ONNX tensors folded into it."""
         return replace(self, nodes=tuple(dict.fromkeys((*self.nodes, *tensors))))
 
 
@@ -53,11 +55,13 @@ class Const(Value):
         if self.integers is None:
             assert self.values is not None
             return np.asarray(self.values, np.float64)
-        assert self.scale is not None and self.zero is not None
+        assert self.scale is not None
+        assert self.zero is not None
         return (self.integers.astype(np.float64) - self.zero) * self.scale.astype(np.float64)
 
     @property
     def scalar(self) -> float | None:
+        """Its only real value, None if it has several."""
         return float(self.real().reshape(-1)[0]) if int(np.prod(self.shape)) == 1 else None
 
 
@@ -93,13 +97,18 @@ class Unary(Value):
 
     def then(self, function: RealFunction) -> Unary:
         """Compose, with the rounding of `grid` in between if it has one."""
-        before, grid = self.function, self.grid
+        before = self.rounded()
+        return replace(self, function=lambda x: function(before(x)), grid=None)
 
-        def composed(x: Real) -> Real:
-            y = before(x) if before is not None else x
-            return function(grid.dequantize(grid.quantize(y)) if grid is not None else y)
+    def rounded(self) -> RealFunction:
+        """The function, with the rounding of `grid` after it if it has one."""
+        function, grid = self.function, self.grid
 
-        return replace(self, function=composed, grid=None)
+        def rounded(x: Real) -> Real:
+            y = function(x) if function is not None else x
+            return grid.dequantize(grid.quantize(y)) if grid is not None else y
+
+        return rounded
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ class Pending(Value):
     `tensor`: the ONNX tensor whose range a missing scale must cover.
     """
 
-    kind: Any = field(kw_only=True)
+    kind: Kind = field(kw_only=True)
     tensor: str = field(kw_only=True)
     factor: float = field(default=1.0, kw_only=True)
     moves: tuple[Move, ...] = field(default=(), kw_only=True)
@@ -138,18 +147,24 @@ class Linear:
 
 @dataclass(frozen=True)
 class MatMul:
+    """a @ b over the last two axes."""
+
     a: OnGrid
     b: OnGrid
 
 
 @dataclass(frozen=True)
 class Attention:
+    """probabilities @ v, fused with the product of the scores where that is known."""
+
     probabilities: Probabilities
     v: OnGrid
 
 
 @dataclass(frozen=True)
 class Sum:
+    """a + b_sign * b, with `b` broadcast along leading axes."""
+
     a: OnGrid
     b: OnGrid
     b_sign: int = 1
@@ -166,6 +181,8 @@ class Affine:
 
 @dataclass(frozen=True)
 class Norm:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, over the last axis."""
+
     x: OnGrid
     gamma: Real = field(repr=False)
     beta: Real = field(repr=False)
@@ -174,6 +191,8 @@ class Norm:
 
 @dataclass(frozen=True)
 class Mean:
+    """The mean of x over one axis."""
+
     x: OnGrid
     axis: int
     keepdims: bool
@@ -187,7 +206,10 @@ class Concat:
     axis: int
 
 
-def negated(kind: Any) -> Any:
+Kind = Linear | MatMul | Attention | Sum | Affine | Norm | Mean | Concat
+
+
+def negated(kind: Kind) -> Kind:
     """-kind, for the kinds that have a place for the sign; else ValueError."""
     if isinstance(kind, Linear):
         bias = None if kind.bias is None else -kind.bias

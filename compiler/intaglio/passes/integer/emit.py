@@ -1,4 +1,4 @@
-"""From descriptions to integer ops: what `make_integer` emits when a grid is reached."""
+"""From descriptions (`lazy.py`) to integer ops: what is emitted when a grid is reached."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ from intaglio.ops import (
 )
 from intaglio.ops import relax as integer_relax
 from intaglio.ops.base import Built, Grid
-from intaglio.passes import lazy
-from intaglio.passes.elementwise import is_gelu
-from intaglio.passes.lazy import Const, Move, OnGrid, Pending, Probabilities, Unary, Value
-from intaglio.passes.moves import attrs_of
+from intaglio.passes.integer import lazy
+from intaglio.passes.integer.functions import identity, is_gelu
+from intaglio.passes.integer.lazy import Const, Kind, Move, OnGrid, Pending, Probabilities, Unary, Value
+from intaglio.passes.integer.moves import attrs_of
 
 PROBABILITY_GRID = Grid(1.0 / 256, -128, "int8")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the compiled model's input is: `float` (already normalized, quantized by the caller) or raw `uint8` pixels."""
+    """What the compiled model's input is.
+
+    `kind`: float (already normalized, quantized by the caller) or uint8 (raw pixels, normalized by `mean` and `std`).
+    """
 
     kind: str = "float"
     mean: tuple[float, ...] = (0.0,)
@@ -73,6 +76,7 @@ class Emitter:
     def built(
         self, op: str, args: list[relax.Expr], built: Built, nodes: tuple[str, ...], grid: Grid, **more: Any
     ) -> relax.Var:
+        """Emit `intaglio.<op>` with the constants and attributes that its op file computed."""
         constants = [integer_constant(c) for c in built.constants]
         return self.call(op, [*args, *constants], built.attrs | more, nodes, grid)
 
@@ -80,7 +84,7 @@ class Emitter:
         """Emit data movement."""
         return self.call(move[0], [expr], move[1], nodes, grid)
 
-    # --- grids -----------------------------------------------------------------------------------------------------
+    # --- grids ----------------------------------------------------------------------------------------------
 
     def need(self, value: Value, role: str) -> OnGrid:
         """`value` as an integer tensor, on the grid that the graph gives it; a missing one is recorded and guessed."""
@@ -88,14 +92,14 @@ class Emitter:
             return value
         known = self._materialized.get(id(value))
         if known is None:
-            grid = (
-                getattr(value, "grid", None) or self._implied_grid(value) or self._missing_grid(value, role)
-            )
+            implied = getattr(value, "grid", None) or self.implied_grid(value)
+            grid = implied or self._missing_grid(value, role)
             known = (value, self.on_grid(value, grid))
             self._materialized[id(value)] = known
         return known[1]
 
-    def _implied_grid(self, value: Value) -> Grid | None:
+    def implied_grid(self, value: Value) -> Grid | None:
+        """The grid of a value that needs no scale of its own: probabilities, constants, parts on one grid joined."""
         if isinstance(value, Probabilities):
             return PROBABILITY_GRID
         if isinstance(value, Const):
@@ -104,7 +108,7 @@ class Emitter:
             grids = {part.grid for part in value.kind.parts if isinstance(part, OnGrid | Unary)}
             constants = [part for part in value.kind.parts if isinstance(part, Const)]
             if len(grids) == 1 and all(_constant_grid(part) in grids for part in constants):
-                return grids.pop() if len(constants) + len(value.kind.parts) else None
+                return grids.pop()
         return None
 
     def _missing_grid(self, value: Value, role: str) -> Grid:
@@ -122,18 +126,13 @@ class Emitter:
         if isinstance(value, Unary):
             if value.grid is None:
                 return replace(value, grid=grid)
-            return value if value.grid == grid else replace(value.then(lambda x: x), grid=grid)
+            return value if value.grid == grid else replace(value, function=value.rounded(), grid=grid)
         if isinstance(value, Probabilities):
             return replace(value, grid=grid)
         if isinstance(value, Const):
-            values = grid.quantize(value.real())
-            return Const(
-                value.shape,
-                integers=values,
-                scale=np.asarray(grid.scale),
-                zero=np.asarray(grid.zero_point),
-                nodes=value.nodes,
-            )
+            integers = grid.quantize(value.real())
+            scale, zero = np.asarray(grid.scale), np.asarray(grid.zero_point)
+            return Const(value.shape, integers=integers, scale=scale, zero=zero, nodes=value.nodes)
         if isinstance(value, lazy.Unknown):
             return value
         return self.on_grid(value, grid)
@@ -145,9 +144,8 @@ class Emitter:
         if isinstance(value, OnGrid):
             return value
         if isinstance(value, Const):
-            return OnGrid(
-                value.shape, expr=integer_constant(grid.quantize(value.real())), grid=grid, nodes=value.nodes
-            )
+            integers = integer_constant(grid.quantize(value.real()))
+            return OnGrid(value.shape, expr=integers, grid=grid, nodes=value.nodes)
         if isinstance(value, Unary):
             return self._unary(value, grid)
         if isinstance(value, Probabilities):
@@ -161,20 +159,15 @@ class Emitter:
 
     def _unary(self, value: Unary, grid: Grid) -> OnGrid:
         source = value.source
-        function = value.function
-        if value.grid is not None and value.grid != grid:
-            value = value.then(lambda x: x)
-            function = value.function
+        rounded_before = value.grid is not None and value.grid != grid
+        function = value.rounded() if rounded_before else value.function
         if function is None and source.grid.dtype == "int16":
-            built = rescale.parameters(source.grid, 1.0, None, grid)
-            return OnGrid(
-                value.shape, expr=self.built("rescale", [source.expr], built, value.nodes, grid), grid=grid
-            )
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            built = self._table(function or (lambda x: x), source.grid, grid)
-        return OnGrid(
-            value.shape, expr=self.built("table", [source.expr], built, value.nodes, grid), grid=grid
-        )
+            op, built = "rescale", rescale.parameters(source.grid, 1.0, None, grid)
+        else:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                op, built = "table", self._table(function or identity, source.grid, grid)
+        expr = self.built(op, [source.expr], built, value.nodes, grid)
+        return OnGrid(value.shape, expr=expr, grid=grid)
 
     def _table(self, function: lazy.RealFunction, source: Grid, grid: Grid) -> Built:
         low, high = source.dequantize(np.array([source.minimum, source.maximum]))
@@ -187,11 +180,10 @@ class Emitter:
             return OnGrid(value.shape, expr=value.var, grid=grid, nodes=value.nodes)
         pixels = self.preprocessing
         built = quantize_input.parameters(pixels.mean, pixels.std, grid, value.shape[1])
-        return OnGrid(
-            value.shape, expr=self.built("quantize_input", [value.var], built, value.nodes, grid), grid=grid
-        )
+        expr = self.built("quantize_input", [value.var], built, value.nodes, grid)
+        return OnGrid(value.shape, expr=expr, grid=grid)
 
-    # --- exact results -----------------------------------------------------------------------------------------------
+    # --- exact results --------------------------------------------------------------------------------------
 
     def _pending(self, value: Pending, grid: Grid) -> OnGrid:
         inner = Grid(grid.scale / abs(value.factor), grid.zero_point, grid.dtype)
@@ -201,18 +193,24 @@ class Emitter:
             expr = self.move(expr, move, grid, value.nodes[-1:])
         return OnGrid(value.shape, expr=expr, grid=grid, exact=None if value.moves else value)
 
-    def _kind(self, kind: Any, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
-        emit = {
-            lazy.Linear: self._linear,
-            lazy.MatMul: self._matmul,
-            lazy.Attention: self._attention,
-            lazy.Sum: self._sum,
-            lazy.Affine: self._affine,
-            lazy.Norm: self._norm,
-            lazy.Mean: self._mean,
-            lazy.Concat: self._concat,
-        }[type(kind)]
-        return emit(kind, out, nodes)
+    def _kind(self, kind: Kind, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        match kind:
+            case lazy.Linear():
+                return self._linear(kind, out, nodes)
+            case lazy.MatMul():
+                return self._matmul(kind, out, nodes)
+            case lazy.Attention():
+                return self._attention(kind, out, nodes)
+            case lazy.Sum():
+                return self._sum(kind, out, nodes)
+            case lazy.Affine():
+                return self._affine(kind, out, nodes)
+            case lazy.Norm():
+                return self._norm(kind, out, nodes)
+            case lazy.Mean():
+                return self._mean(kind, out, nodes)
+            case lazy.Concat():
+                return self._concat(kind, out, nodes)
 
     def _linear(self, kind: lazy.Linear, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         builder = patch_embed if kind.patch else linear
@@ -223,14 +221,13 @@ class Emitter:
     def _matmul(self, kind: lazy.MatMul, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         depth = kind.a.shape[-1]
         built = matmul.parameters(kind.a.grid, kind.b.grid, out, depth, transpose_b=1)
-        return self.built("matmul", [kind.a.expr, self.swapped(kind.b)], built, nodes, out)
+        return self.built("matmul", [kind.a.expr, self._swapped(kind.b)], built, nodes, out)
 
-    def swapped(self, value: OnGrid) -> relax.Expr:
+    def _swapped(self, value: OnGrid) -> relax.Expr:
         """The last two axes exchanged."""
         rank = len(value.shape)
-        return self.move(
-            value.expr, attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2]), value.grid
-        )
+        exchange = attrs_of("transpose", axes=[*range(rank - 2), rank - 1, rank - 2])
+        return self.move(value.expr, exchange, value.grid)
 
     def _attention(self, kind: lazy.Attention, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         p = kind.probabilities
@@ -240,20 +237,28 @@ class Emitter:
             return self._matmul(lazy.MatMul(rows, kind.v), out, nodes)
         q, k, v = exact.kind.a, exact.kind.b, kind.v
         built = attention.parameters(
-            q.grid, k.grid, v.grid, p.scores.grid, exact.factor, out,
-            depth=q.shape[-1], length=v.shape[-2], nonlinear=self.nonlinear,
-        )  # fmt: skip
-        operands = [q.expr, self.swapped(k), v.expr]
-        shapes = [q.shape, (*k.shape[:-2], k.shape[-1], k.shape[-2]), v.shape]
-        result = (*q.shape[:-1], v.shape[-1])
-        if len(result) != 4:
-            fours = [attrs_of("reshape", shape=_four(shape)) for shape in shapes]
-            grids = (q.grid, k.grid, v.grid)
-            operands = [
-                self.move(e, four, grid) for e, four, grid in zip(operands, fours, grids, strict=True)
-            ]
+            q.grid,
+            k.grid,
+            v.grid,
+            p.scores.grid,
+            exact.factor,
+            out,
+            depth=q.shape[-1],
+            length=v.shape[-2],
+            nonlinear=self.nonlinear,
+        )
+        rows = replace(k, expr=self._swapped(k), shape=(*k.shape[:-2], k.shape[-1], k.shape[-2]))
+        operands = [self._four_dimensional(x) for x in (q, rows, v)]
         expr = self.built("attention", operands, built, (*p.scores.nodes, *p.nodes, *nodes), out)
-        return expr if len(result) == 4 else self.move(expr, attrs_of("reshape", shape=list(result)), out)
+        result = [*q.shape[:-1], v.shape[-1]]
+        return expr if len(result) == 4 else self.move(expr, attrs_of("reshape", shape=result), out)
+
+    def _four_dimensional(self, x: OnGrid) -> relax.Expr:
+        """`x` with leading axes of length one up to [batch, heads, tokens, channels]."""
+        if len(x.shape) == 4:
+            return x.expr
+        shape = [1] * (4 - len(x.shape)) + list(x.shape)
+        return self.move(x.expr, attrs_of("reshape", shape=shape), x.grid)
 
     def _sum(self, kind: lazy.Sum, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = add.parameters(kind.a.grid, kind.b.grid, out, kind.b_sign)
@@ -269,9 +274,8 @@ class Emitter:
 
     def _mean(self, kind: lazy.Mean, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         built = mean.parameters(kind.x.grid, kind.x.shape[kind.axis], out)
-        return self.built(
-            "mean", [kind.x.expr], built, nodes, out, axis=kind.axis, keepdims=int(kind.keepdims)
-        )
+        attrs = {"axis": kind.axis, "keepdims": int(kind.keepdims)}
+        return self.built("mean", [kind.x.expr], built, nodes, out, **attrs)
 
     def _concat(self, kind: lazy.Concat, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         parts = [self.on_grid(part, out).expr for part in kind.parts]
@@ -282,16 +286,14 @@ def _hint(nodes: tuple[str, ...], op: str) -> str:
     return nodes[-1] if nodes else op
 
 
-def _four(shape: tuple[int, ...]) -> list[int]:
-    return [1] * (4 - len(shape)) + list(shape)
-
-
 def _constant_grid(value: Const) -> Grid:
-    """The grid a constant is on, or int16 over its range if it is a real one (no calibration needed: the values are known)."""
+    """The grid a constant is on, or int16 over its range if it is a real one.
+
+    Needs no calibration: the values are known.
+    """
     if value.integers is not None and value.scale is not None and value.scale.size == 1:
         assert value.zero is not None
-        low = int(value.integers.min(initial=0)), int(value.integers.max(initial=0))
-        if low[0] >= -128 and low[1] <= 255:
+        if value.integers.min(initial=0) >= -128 and value.integers.max(initial=0) <= 255:
             shift = 128 if value.integers.dtype == np.uint8 else 0
             return Grid(float(value.scale.reshape(())), int(value.zero.reshape(())) - shift, "int8")
     peak = float(np.abs(value.real()).max(initial=0.0))

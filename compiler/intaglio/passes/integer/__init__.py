@@ -1,0 +1,1 @@
+"""What `make_integer` is made of: descriptions of real tensors, the walk that finds them, the ops it emits."""
