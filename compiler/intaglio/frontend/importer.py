@@ -21,13 +21,15 @@ from intaglio.frontend.dialects import to_standard
 from intaglio.frontend.load import describe, load, opset_of
 from intaglio.frontend.simplify import simplify
 
+ACTIVATION_TYPES = ("int8", "uint8", "int16", "uint16")
+
 
 @dataclass(frozen=True)
 class Imported:
     """A model in Relax, still in QDQ form.
 
-    `provenance` maps a Relax variable's name to the ONNX tensor it stands for, `nodes` an ONNX tensor to the name of the
-    node that computes it (the exporter's own name).
+    `provenance` maps a Relax variable's name to the ONNX tensor it stands for, `nodes` an ONNX tensor to the name of
+    the node that computes it (the exporter's own name).
     """
 
     module: tvm.IRModule
@@ -52,19 +54,16 @@ def standardize(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
 def to_relax(model: onnx.ModelProto) -> Imported:
     """Import a standardized model. Its initializers are released as they are converted, to bound memory."""
     _refuse_unknown(model)
-    inputs = [
-        value for value in model.graph.input if value.name not in {i.name for i in model.graph.initializer}
-    ]
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
     if len(inputs) != 1 or len(model.graph.output) != 1:
         raise UnsupportedError(
             f"the model has {len(inputs)} inputs and {len(model.graph.output)} outputs; intaglio compiles models "
             "with one image input and one output: cut the graph to them"
         )
     names = {out: node.name or node.output[0] for node in model.graph.node for out in node.output}
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-    ):  # TVM's importer prints on errors
+    # TVM's importer prints on errors.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         importer = _Importer()
         module = importer.from_onnx(model.graph, opset_of(model))
@@ -84,7 +83,7 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
         )
 
 
-class _Importer(ONNXGraphImporter):  # type: ignore[misc]
+class _Importer(ONNXGraphImporter):
     """Names each result after its ONNX tensor and converts Q/DQ itself (TVM's refuse some widths)."""
 
     def __init__(self) -> None:
@@ -92,6 +91,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         self.provenance: dict[str, str] = {}
 
     def from_onnx(self, graph: onnx.GraphProto, opset: int) -> tvm.IRModule:
+        """Convert `graph`, whose nodes are renamed after their outputs: TVM tells `_convert_operator` only that."""
         self._dtype = {v.name: _dtype_name(v.type.tensor_type.elem_type) for v in graph.input}
         for node in graph.node:
             node.name = node.output[0]
@@ -109,20 +109,20 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
             result = _convert_qdq(op_name, inputs, attrs)
         elif op_name == "Gather" and isinstance(inputs[1], GenericConst):
             result = _convert_gather(inputs, attrs)
+        elif op_name == "LayerNormalization" and len(self._outputs.get(tensor, [tensor])) == 1:
+            result = _convert_layer_norm(inputs, attrs)
         else:
             try:
                 result = super()._convert_operator(op_name, inputs, attrs, opset)
             except Exception as error:
+                why = str(error).strip().splitlines()[-1]
                 raise UnsupportedError(
-                    f"node {tensor!r} ({op_name}): TVM's importer does not take it: {str(error).strip().splitlines()[-1]}"
+                    f"node {tensor!r} ({op_name}): TVM's importer does not take it: {why}"
                 ) from error
         if isinstance(result, relax.Tuple):
-            return relax.Tuple(
-                [
-                    self._named(item, name)
-                    for item, name in zip(result.fields, self._names(tensor, result), strict=True)
-                ]
-            )
+            names = self._names(tensor, result)
+            fields = zip(result.fields, names, strict=True)
+            return relax.Tuple([self._named(item, name) for item, name in fields])
         return self._named(result, tensor)
 
     def _names(self, tensor: str, result: relax.Tuple) -> list[str]:
@@ -154,36 +154,44 @@ def _convert_gather(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
     x, indices = inputs[0], inputs[1].value.numpy()
     axis = attrs.get("axis", 0) % len(x.ty.shape)
     size = int(x.ty.shape[axis])
-    return relax.op.take(
-        x, relax.const(np.where(indices < 0, indices + size, indices).astype("int64")), axis=axis
-    )
+    counted = np.where(indices < 0, indices + size, indices).astype("int64")
+    return relax.op.take(x, relax.const(counted), axis=axis)
+
+
+def _convert_layer_norm(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
+    """One result instead of TVM's three: the items of a tuple lose their names."""
+    x, gamma = inputs[0], inputs[1]
+    beta = inputs[2] if len(inputs) > 2 and inputs[2] is not None else relax.const(np.zeros([int(n) for n in gamma.ty.shape], "float32"))
+    rank = len(x.ty.shape)
+    axes = list(range(attrs.get("axis", -1) % rank, rank))
+    return relax.op.nn.layer_norm(x, gamma, beta, axes, attrs.get("epsilon", 1e-5))
 
 
 def _convert_qdq(op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
+    node = attrs["tvm_custom"]["name"]
     x, scale = inputs[0], inputs[1]
     zero = inputs[2] if len(inputs) > 2 else None
     if attrs.get("block_size", 0):
-        raise UnsupportedError(f"node {attrs['tvm_custom']['name']!r}: blocked quantization is not supported")
+        raise UnsupportedError(f"node {node!r}: blocked quantization is not supported")
     if not isinstance(scale, GenericConst) or not (zero is None or isinstance(zero, GenericConst)):
         raise UnsupportedError(
-            f"node {attrs['tvm_custom']['name']!r}: its scale or zero point is computed at run time; quantize the model statically"
+            f"node {node!r}: its scale or zero point is computed at run time; quantize the model statically"
         )
-    if zero is None:
-        dtype = _quantized_dtype(op_name, x, attrs)
-        zero = relax.const(np.zeros(scale.value.numpy().shape, dtype))
+    scales = scale.value.numpy()
+    zeros = (
+        zero.value.numpy()
+        if zero is not None
+        else np.zeros(scales.shape, _quantized_dtype(op_name, x, attrs))
+    )
     axis = attrs.get("axis", 1)
-    if scale.value.numpy().size == 1:
-        scale = relax.const(scale.value.numpy().reshape(()).astype("float32"))
-        zero = relax.const(zero.value.numpy().reshape(()))
-        axis = -1
-    if op_name == "QuantizeLinear":
-        dtype = str(zero.value.numpy().dtype)
-        if dtype not in ("int8", "uint8", "int16", "uint16"):
-            raise UnsupportedError(
-                f"node {attrs['tvm_custom']['name']!r}: {dtype} activations are not supported; use 8 or 16 bits"
-            )
-        return relax.op.quantize(x, scale, zero, axis=axis, out_dtype=dtype)
-    return relax.op.dequantize(x, scale, zero, axis=axis)
+    if scales.size == 1:
+        scales, zeros, axis = scales.reshape(()).astype("float32"), zeros.reshape(()), -1
+    if op_name == "DequantizeLinear":
+        return relax.op.dequantize(x, relax.const(scales), relax.const(zeros), axis=axis)
+    dtype = str(zeros.dtype)
+    if dtype not in ACTIVATION_TYPES:
+        raise UnsupportedError(f"node {node!r}: {dtype} activations are not supported; use 8 or 16 bits")
+    return relax.op.quantize(x, relax.const(scales), relax.const(zeros), axis=axis, out_dtype=dtype)
 
 
 def _quantized_dtype(op_name: str, x: relax.Expr, attrs: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Bind the batch, infer every shape, and fold what depends on constants and shapes only.
 
-Exporters leave shape arithmetic in the graph (``Shape``, ``Gather``, ``Concat``, ``Where``, ...). With static shapes all of it is
-constant. One forward walk does the work: each node is evaluated if its inputs are constants, otherwise its output
-type is inferred. ``DequantizeLinear`` is never folded: it is how a model says that a weight is quantized.
+Exporters leave shape arithmetic in the graph (``Shape``, ``Gather``, ``Concat``, ``Where``, ...). With static shapes
+all of it is constant. One forward walk does the work: each node is evaluated if its inputs are constants, otherwise its
+output type is inferred. ``DequantizeLinear`` is never folded: it is how a model says that a weight is quantized.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
         static_shape(value.type, value.name)
         if dims[0].dim_value != batch and batch != 1:
             raise UnsupportedError(
-                f"input {value.name!r} was exported with batch {dims[0].dim_value}; it cannot be bound to --batch {batch}"
+                f"input {value.name!r} was exported with batch {dims[0].dim_value}; "
+                f"it cannot be bound to --batch {batch}"
             )
     del graph.value_info[:]
 
@@ -86,6 +87,7 @@ class _Walker:
             self.types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
 
     def visit(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The node with its inputs' aliases resolved, or None if it has become an alias or a constant."""
         for index, name in enumerate(node.input):
             node.input[index] = self.alias.get(name, name)
         if node.op_type in ALIASES and not node.domain:
@@ -125,8 +127,7 @@ class _Walker:
             [helper.make_value_info(name, self.types[name]) for name in names],
             [helper.make_value_info(name, TypeProto()) for name in node.output if name],
         )
-        opsets = [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
-        single = helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)
+        single = helper.make_model(graph, opset_imports=self._opset_ids(), ir_version=self.ir_version)
         feeds = {name: numpy_helper.to_array(self._tensor(name)) for name in names}
         try:
             values = ReferenceEvaluator(single).run(None, feeds)
@@ -160,31 +161,32 @@ class _Walker:
                 f"node {describe(node)}: no such op in opset {self.opsets.get(node.domain, 0)}; "
                 "intaglio does not know what it computes, replace it in the model"
             ) from error
-        types = {name: self.types[name] for name in node.input if name}
-        data = {
-            name: t
-            for name in node.input
-            if self._is_constant(name) and name and _is_small(t := self._tensor(name))
-        }
+        self.types.update(self._inferred(node, schema))
+        for name in filter(None, node.output):
+            if name not in self.types:
+                raise UnsupportedError(
+                    f"the type of {name!r}, output of {describe(node)}, cannot be inferred"
+                )
+            static_shape(self.types[name], name)
+
+    def _inferred(self, node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> dict[str, TypeProto]:
+        """Types of the outputs of `node`, by ONNX; large constants do not decide shapes and are not looked at."""
+        names = [name for name in node.input if name]
+        constants = [name for name in names if self._is_constant(name)]
         try:
-            inferred = onnx.shape_inference.infer_node_outputs(
+            return onnx.shape_inference.infer_node_outputs(
                 schema,
                 node,
-                types,
-                data,
-                opset_imports=[helper.make_opsetid(d, v) for d, v in self.opsets.items()],
+                {name: self.types[name] for name in names},
+                {name: tensor for name in constants if _is_small(tensor := self._tensor(name))},
+                opset_imports=self._opset_ids(),
                 ir_version=self.ir_version,
             )
         except Exception as error:
             raise ModelError(f"node {describe(node)} does not fit its inputs: {error}") from error
-        self.types.update(inferred)
-        for name in node.output:
-            if name:
-                if name not in self.types:
-                    raise UnsupportedError(
-                        f"the type of {name!r}, output of {describe(node)}, cannot be inferred"
-                    )
-                static_shape(self.types[name], name)
+
+    def _opset_ids(self) -> list[onnx.OperatorSetIdProto]:
+        return [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from intaglio.frontend.dialects.rewriter import Rewriter, attributes
@@ -50,22 +52,17 @@ def _fast_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:
         x = rewriter.node("Add", list(node.input))
     cube = rewriter.node("Mul", [rewriter.node("Mul", [x, x]), x])
     cubic = rewriter.node("Mul", [cube, rewriter.constant(0.044715, "float32")])
-    inner = rewriter.node(
-        "Mul",
-        [rewriter.node("Add", [x, cubic]), rewriter.constant((2 / 3.141592653589793) ** 0.5, "float32")],
-    )
+    total = rewriter.node("Add", [x, cubic])
+    inner = rewriter.node("Mul", [total, rewriter.constant((2 / math.pi) ** 0.5, "float32")])
     one_plus = rewriter.node("Add", [rewriter.node("Tanh", [inner]), rewriter.constant(1.0, "float32")])
-    rewriter.node(
-        "Mul", [rewriter.node("Mul", [x, rewriter.constant(0.5, "float32")]), one_plus], node.output[0]
-    )
+    half = rewriter.node("Mul", [x, rewriter.constant(0.5, "float32")])
+    rewriter.node("Mul", [half, one_plus], node.output[0])
 
 
 def _quick_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     alpha = attributes(node).get("alpha", 1.702)
-    gate = rewriter.node(
-        "Sigmoid", [rewriter.node("Mul", [node.input[0], rewriter.constant(alpha, "float32")])]
-    )
-    rewriter.node("Mul", [node.input[0], gate], node.output[0])
+    scaled = rewriter.node("Mul", [node.input[0], rewriter.constant(alpha, "float32")])
+    rewriter.node("Mul", [node.input[0], rewriter.node("Sigmoid", [scaled])], node.output[0])
 
 
 def _fused_matmul(rewriter: Rewriter, node: onnx.NodeProto) -> None:
@@ -73,17 +70,17 @@ def _fused_matmul(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     operands = list(node.input)
     for index, key in enumerate(("transA", "transB")):
         if attrs.get(key):
-            rank = len(rewriter_shape(rewriter, operands[index]))
+            rank = _rank(rewriter, operands[index])
             perm = [*range(rank - 2), rank - 1, rank - 2]
             operands[index] = rewriter.node("Transpose", [operands[index]], perm=perm)
     product = rewriter.node("MatMul", operands)
     rewriter.node("Mul", [product, rewriter.constant(attrs.get("alpha", 1.0), "float32")], node.output[0])
 
 
-def rewriter_shape(rewriter: Rewriter, name: str) -> tuple[int, ...]:
-    """Rank-bearing shape of `name` from the graph's own annotations; 4-D where it says nothing."""
+def _rank(rewriter: Rewriter, name: str) -> int:
+    """Rank of `name` by the graph's own annotations; 4, that of attention's operands, where they say nothing."""
     for value in [*rewriter.model.graph.value_info, *rewriter.model.graph.input]:
         if value.name == name and value.type.tensor_type.HasField("shape"):
-            return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+            return len(value.type.tensor_type.shape.dim)
     constant = rewriter.value(name)
-    return tuple(constant.shape) if constant is not None else (0, 0, 0, 0)
+    return 4 if constant is None else constant.ndim

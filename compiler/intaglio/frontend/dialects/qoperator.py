@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,8 @@ import onnx
 
 from intaglio.errors import UnsupportedError
 from intaglio.frontend.dialects.contrib import DOMAIN
-from intaglio.frontend.dialects.rewriter import Rewriter, attributes
+from intaglio.frontend.dialects.rewriter import Rewriter, Rule, attributes
 from intaglio.frontend.load import describe
-
-Rule = Callable[[Rewriter, onnx.NodeProto], None]
 
 
 def rewrite_qoperator(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -47,16 +44,14 @@ def rewrite_qoperator(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _dequantize(rewriter: Rewriter, x: str, scale: str, zero: str, axis: int = 0) -> str:
     scales = rewriter.value(scale)
-    attrs = {"axis": axis} if scales is not None and scales.size > 1 else {}
+    attrs: dict[str, Any] = {"axis": axis} if scales is not None and scales.size > 1 else {}
     return rewriter.node("DequantizeLinear", [x, scale, zero] if zero else [x, scale], **attrs)
 
 
 def _matmul(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.input
-    product = rewriter.node(
-        "MatMul",
-        [_dequantize(rewriter, a, a_scale, a_zero), _dequantize(rewriter, b, b_scale, b_zero, axis=1)],
-    )
+    operands = [_dequantize(rewriter, a, a_scale, a_zero), _dequantize(rewriter, b, b_scale, b_zero, axis=1)]
+    product = rewriter.node("MatMul", operands)
     rewriter.node("QuantizeLinear", [product, y_scale, y_zero], node.output[0])
 
 
@@ -74,9 +69,8 @@ def _conv(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     inputs = [_dequantize(rewriter, x, x_scale, x_zero), _dequantize(rewriter, w, w_scale, w_zero)]
     if len(node.input) > 8 and node.input[8]:
         inputs.append(_bias(rewriter, node.input[8], x_scale, w_scale))
-    rewriter.node(
-        "QuantizeLinear", [rewriter.node("Conv", inputs, **attributes(node)), y_scale, y_zero], node.output[0]
-    )
+    product = rewriter.node("Conv", inputs, **attributes(node))
+    rewriter.node("QuantizeLinear", [product, y_scale, y_zero], node.output[0])
 
 
 def _gemm(rewriter: Rewriter, node: onnx.NodeProto) -> None:
@@ -89,9 +83,8 @@ def _gemm(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     if len(node.input) < 8 or not node.input[7]:
         rewriter.node("Gemm", inputs, node.output[0], **attrs)
         return
-    rewriter.node(
-        "QuantizeLinear", [rewriter.node("Gemm", inputs, **attrs), *node.input[7:9]], node.output[0]
-    )
+    product = rewriter.node("Gemm", inputs, **attrs)
+    rewriter.node("QuantizeLinear", [product, *node.input[7:9]], node.output[0])
 
 
 def _binary(op: str) -> Rule:
@@ -125,8 +118,8 @@ def _concat(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     rewriter.node("QuantizeLinear", [joined, y_scale, y_zero], node.output[0])
 
 
-def _dynamic(rewriter: Rewriter, node: onnx.NodeProto) -> None:
+def _dynamic(_rewriter: Rewriter, node: onnx.NodeProto) -> None:
     raise UnsupportedError(
-        f"node {describe(node)}: dynamic quantization computes scales in floating point at run time; quantize the float model "
-        "statically with `intaglio quantize --calibrate`"
+        f"node {describe(node)}: dynamic quantization computes scales in floating point at run time; "
+        "quantize the float model statically with `intaglio quantize --calibrate`"
     )

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 
+Rule = Callable[["Rewriter", onnx.NodeProto], None]
+
 
 class Rewriter:
     """Builds replacement nodes for one graph; constants that they need become initializers."""
@@ -19,7 +21,7 @@ class Rewriter:
         self._count = 0
         self._nodes: list[onnx.NodeProto] = []
         self._source = ""
-        self._initializers = {i.name: i for i in model.graph.initializer}
+        self._constants = _constants(model.graph)
 
     def node(self, op: str, inputs: Iterable[str], output: str = "", **attrs: Any) -> str:
         """Append `op`; return the name of its output (a fresh one unless given)."""
@@ -32,19 +34,15 @@ class Rewriter:
         name = self._fresh("const")
         tensor = numpy_helper.from_array(np.asarray(value, dtype), name)
         self.model.graph.initializer.append(tensor)
-        self._initializers[name] = self.model.graph.initializer[-1]
+        self._constants[name] = self.model.graph.initializer[-1]
         return name
 
     def value(self, name: str) -> np.ndarray[Any, Any] | None:
         """The array of a constant input, or None if `name` is computed (a Constant node counts as constant)."""
-        if name in self._initializers:
-            return numpy_helper.to_array(self._initializers[name])
-        for node in self.model.graph.node:
-            if name in node.output and node.op_type == "Constant" and node.attribute[0].name == "value":
-                return numpy_helper.to_array(node.attribute[0].t)
-        return None
+        tensor = self._constants.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
 
-    def apply(self, rules: Mapping[tuple[str, str], Callable[[Rewriter, onnx.NodeProto], None]]) -> None:
+    def apply(self, rules: Mapping[tuple[str, str], Rule]) -> None:
         """Replace every node whose (domain, op) has a rule by what the rule appends."""
         if not any((node.domain, node.op_type) in rules for node in self.model.graph.node):
             return
@@ -64,6 +62,18 @@ class Rewriter:
     def _fresh(self, stem: str) -> str:
         self._count += 1
         return f"{self._source}/{stem}_{self._count}"
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Initializers and the tensors of Constant nodes, by name."""
+    constants = {
+        node.output[0]: attribute.t
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute[:1]
+        if attribute.name == "value"
+    }
+    return constants | {tensor.name: tensor for tensor in graph.initializer}
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
