@@ -13,6 +13,8 @@ from intaglio.ops import relax as integer_relax
 from intaglio.passes.graph import Graph, constant, dtype_of, shape_of
 from intaglio.program import Program, Step, Tensor
 
+SUFFIXES = re.compile(r"(_QuantizeLinear_Output|_DequantizeLinear_Output|_quantized|_output_0)+(_\d+)?$")
+
 
 def extract(module: tvm.IRModule, name: str, nodes: Mapping[str, str], onnx_input: str) -> Program:
     """The program of an integer module. `nodes` maps ONNX tensors to the names of the nodes that compute them."""
@@ -20,6 +22,8 @@ def extract(module: tvm.IRModule, name: str, nodes: Mapping[str, str], onnx_inpu
 
 
 class _Extractor:
+    """The tensors and steps found so far; a variable that shares its name with an earlier one is numbered."""
+
     def __init__(self, graph: Graph, nodes: Mapping[str, str], onnx_input: str) -> None:
         self.graph = graph
         self.nodes = nodes
@@ -33,11 +37,15 @@ class _Extractor:
             if isinstance(value, relax.Call):
                 self._step(var, value)
         output = self.names[self.graph.result]
-        for key, tensor in (("input_grid", self.input), ("output_grid", output)):
-            if self.graph.attrs and key in self.graph.attrs and self.tensors[tensor].dtype != "uint8":
-                scale, zero, _ = str(self.graph.attrs[key]).split()
-                self.tensors[tensor] = replace(self.tensors[tensor], scale=float(scale), zero_point=int(zero))
+        self._set_grid(self.input, "input_grid")
+        self._set_grid(output, "output_grid")
         return Program(name, self.tensors, self.steps, self.input, output)
+
+    def _set_grid(self, tensor: str, key: str) -> None:
+        """The grid that the function attribute `key` states, unless the tensor is raw pixels."""
+        if self.graph.attrs and key in self.graph.attrs and self.tensors[tensor].dtype != "uint8":
+            scale, zero, _ = str(self.graph.attrs[key]).split()
+            self.tensors[tensor] = replace(self.tensors[tensor], scale=float(scale), zero_point=int(zero))
 
     def _define(self, var: relax.Var, name: str) -> str:
         unique, count = name, 1
@@ -73,9 +81,4 @@ class _Extractor:
 
 def _clean(name: str) -> str:
     """A readable tensor name: without the importer's and quantizers' suffixes."""
-    return (
-        re.sub(
-            r"(_QuantizeLinear_Output|_DequantizeLinear_Output|_quantized|_output_0)+(_\d+)?$", "", name
-        ).strip("/")
-        or name
-    )
+    return SUFFIXES.sub("", name).strip("/") or name
