@@ -161,7 +161,9 @@ def _convert_gather(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
 def _convert_layer_norm(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
     """One result instead of TVM's three: the items of a tuple lose their names."""
     x, gamma = inputs[0], inputs[1]
-    beta = inputs[2] if len(inputs) > 2 and inputs[2] is not None else relax.const(np.zeros([int(n) for n in gamma.ty.shape], "float32"))
+    beta = inputs[2] if len(inputs) > 2 else None
+    if beta is None:
+        beta = relax.const(np.zeros([int(n) for n in gamma.ty.shape], "float32"))
     rank = len(x.ty.shape)
     axes = list(range(attrs.get("axis", -1) % rank, rank))
     return relax.op.nn.layer_norm(x, gamma, beta, axes, attrs.get("epsilon", 1e-5))
