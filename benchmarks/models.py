@@ -22,7 +22,7 @@ import onnx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fixtures"))
 
-from common import natural_images, ort_run, stub_torchvision, trained_like, write_atomic
+from common import natural_images, reference_run, stub_torchvision, trained_like, write_atomic
 
 MODELS = {
     "deit_tiny": "deit_tiny_patch16_224",
@@ -128,7 +128,7 @@ def ensure(model: str, form: str, folder: Path) -> None:
         seconds = time.perf_counter() - started
         print(f"{path}: {len(data) / 1e6:.1f} MB in {seconds:.0f} s", flush=True)
     if not logits.exists():
-        output = ort_run(str(path), np.load(folder / "eval.npy"))
+        output = reference_run(onnx.load(str(path)), np.load(folder / "eval.npy"))
         write_atomic(logits, partial(save_array, output))
         report(folder, form, output)
 
