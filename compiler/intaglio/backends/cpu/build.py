@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Linker:
         arguments = tuple(self._argument(operand, temporaries, scratch) for operand in launch.operands)
         return Call(_comment(step), op, self._symbol(launch.kernel), arguments, launch.items, launch.grain)
 
-    def _argument(self, operand: Operand, temporaries: dict[str, int], scratch: Any) -> str:
+    def _argument(self, operand: Operand, temporaries: dict[str, int], scratch: Iterator[int]) -> str:
         if isinstance(operand, Constant):
             return f"constants + {self.blob.place(operand.data)}"
         if isinstance(operand, Temporary):

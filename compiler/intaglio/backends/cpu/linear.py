@@ -184,23 +184,19 @@ def _emit_tile(
     def place(row: int, half: int) -> Expr:
         return (at[1] + row) * PANEL + half * LANES
 
-    def initial(row: int, half: int) -> Expr:
-        if shape.wide:
-            return splat(const(0, "int32"), LANES)
+    def before(row: int, half: int) -> Expr:
+        """What the sum is added to: the bias, or the sum over the blocks so far, which began with it."""
         if shape.blocks > 1:
             return load(acc, place(row, half), LANES)
         return load(bias, panel * PANEL + half * LANES, LANES)
 
+    def initial(row: int, half: int) -> Expr:
+        return splat(const(0, "int32"), LANES) if shape.wide else before(row, half)
+
     def finish(row: int, half: int, total: Expr) -> None:
-        where = place(row, half)
         if shape.wide:
-            total = cast(total, f"int64x{LANES}")
-            total = total + load(
-                acc if shape.blocks > 1 else bias,
-                where if shape.blocks > 1 else panel * PANEL + half * LANES,
-                LANES,
-            )
-        store(acc, where, total, LANES)
+            total = cast(total, f"int64x{LANES}") + before(row, half)
+        store(acc, place(row, half), total, LANES)
 
     gemm.emit_tile(shape.isa, height, depth[1], activation, body["weight"], start, initial, finish)
 
