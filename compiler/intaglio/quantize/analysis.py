@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from intaglio.compiler import missing_scales
-from intaglio.errors import UnsupportedError
+from intaglio.errors import ModelError, UnsupportedError
 from intaglio.frontend.load import describe
 from intaglio.frontend.simplify import simplify
-from intaglio.passes.emit import Missing
 
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Conv": 1}
 
@@ -24,6 +23,14 @@ CARRIERS = {
     "Cast", "Div", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split", "Squeeze",
     "Transpose", "Unsqueeze",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A tensor and what needs it on a grid."""
+
+    tensor: str
+    role: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Weight:
 class Gaps:
     """What to quantize next."""
 
-    activations: list[Missing]
+    activations: list[Activation]
     weights: list[Weight]
 
     def __bool__(self) -> bool:
@@ -52,11 +59,13 @@ def gaps(model: onnx.ModelProto) -> Gaps:
 
     Raises what compiling would raise: UnsupportedError or ModelError.
     """
-    static = simplify(_copy(model))
+    static = _constants_first(simplify(_copy(model)))
     missing = missing_scales(_copy(static))
     nodes = {name: node for node in static.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in static.graph.initializer}
-    activations = {entry.tensor: entry for entry in missing if entry.role != "weight"}
+    activations = {
+        entry.tensor: Activation(entry.tensor, entry.role) for entry in missing if entry.role != "weight"
+    }
     roots = [
         entry for name, entry in activations.items()
         if activations.keys().isdisjoint(_sources(name, nodes, set(constants)))
@@ -69,6 +78,22 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
     return twin
+
+
+def _constants_first(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What does not depend on the input, first: a tensor without a name of its own is named after what follows it."""
+    constants = {tensor.name for tensor in model.graph.initializer} | {""}
+    fixed, computed = [], []
+    for node in model.graph.node:
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+            fixed.append(node)
+        else:
+            computed.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in fixed + computed]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    return model
 
 
 def _sources(tensor: str, nodes: dict[str, onnx.NodeProto], constants: set[str]) -> Iterator[str]:
@@ -87,8 +112,12 @@ def _weight(output: str, nodes: dict[str, onnx.NodeProto], constants: dict[str, 
     tensor = constants.get(node.input[index]) if node is not None and index is not None else None
     if node is None or index is None or tensor is None:
         what = describe(node) if node is not None else repr(output)
-        raise UnsupportedError(f"node {what}: its float weights are not a constant of MatMul, Gemm or Conv; quantize them")
-    values = numpy_helper.to_array(tensor)
+        raise UnsupportedError(
+            f"node {what}: its float weights are not a constant of MatMul, Gemm or Conv; quantize them"
+        )
+    values = np.asarray(numpy_helper.to_array(tensor), np.float32)
+    if not np.isfinite(values).all():
+        raise ModelError(f"node {describe(node)}: its weights hold NaN or infinity")
     transposed = any(a.name == "transB" and helper.get_attribute_value(a) for a in node.attribute)
     axis = 0 if node.op_type == "Conv" or transposed else values.ndim - 1
-    return Weight(output, index, np.asarray(values, np.float32), axis)
+    return Weight(output, index, values, axis)

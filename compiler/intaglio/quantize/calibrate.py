@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 from onnxruntime.quantization.calibrate import (
     CalibrationDataReader,
@@ -21,7 +20,7 @@ from onnxruntime.quantization.calibrate import (
 
 from intaglio.errors import CalibrationError, ModelError
 from intaglio.quantize.grids import Seen
-from intaglio.quantize.images import Images
+from intaglio.quantize.images import Images, batch_of, model_input
 
 BINS = 4096
 ENTROPY_BINS = 512
@@ -31,47 +30,50 @@ Progress = Callable[[str], None]
 
 
 def calibrate(
-    model: onnx.ModelProto, tensors: list[str], images: Images, batch: int, method: str, folder: Path, progress: Progress
+    model: onnx.ModelProto, tensors: list[str], images: Images, method: str, folder: Path, progress: Progress
 ) -> dict[str, Seen]:
     """Run `images` through `model` and look at `tensors`. Files go to `folder`.
 
     Raises ModelError if ONNX Runtime cannot run the model, CalibrationError if a tensor is not finite.
     """
+    given = model_input(model)
+    batch = batch_of(given)
     source = folder / "calibrated.onnx"
     onnx.save(model, source)
-    with contextlib.redirect_stdout(io.StringIO()), _runtime_errors():
+    with contextlib.redirect_stdout(io.StringIO()), _one_sentence():
         calibrater = _calibrater(method, source, tensors, folder)
         for index, feed in enumerate(_batches(images, batch)):
             progress(f"calibrate {min((index + 1) * batch, len(images))}/{len(images)}")
-            calibrater.collect_data(_One({calibrater.input: feed}))
+            calibrater.collect_data(_One({given.name: feed}))
         found = calibrater.collector.get_histogram_dict()
         clipped = calibrater.compute_data() if method in ("percentile", "entropy") else {}
     return {name: _seen(name, found[name], clipped) for name in tensors}
 
 
-class _Selected(HistogramCalibrater):  # type: ignore[misc]
+class _Selected(HistogramCalibrater):
     """A calibrator of a given list of tensors, whatever op computes them."""
 
-    input: str
     chosen: list[str]
 
     def augment_graph(self) -> None:
         self.tensors_to_calibrate = set(self.chosen)
         for name in self.chosen:
             if name not in self.model_original_outputs:
-                self.model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+                self.model.graph.output.append(
+                    helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+                )
         onnx.save(self.model, self.augmented_model_path)
 
 
-class _Percentile(_Selected, PercentileCalibrater):  # type: ignore[misc]
+class _Percentile(_Selected, PercentileCalibrater):
     pass
 
 
-class _Entropy(_Selected, EntropyCalibrater):  # type: ignore[misc]
+class _Entropy(_Selected, EntropyCalibrater):
     pass
 
 
-class _One(CalibrationDataReader):  # type: ignore[misc]
+class _One(CalibrationDataReader):
     """One feed: calibrators keep the results of all feeds of a reader in memory."""
 
     def __init__(self, feed: dict[str, Any]) -> None:
@@ -85,11 +87,11 @@ def _calibrater(method: str, source: Path, tensors: list[str], folder: Path) -> 
     augmented = str(folder / "augmented.onnx")
     result: _Selected
     if method == "entropy":
-        result = _Entropy(source, augmented_model_path=augmented, num_bins=ENTROPY_BINS, num_quantized_bins=128)
+        result = _Entropy(
+            source, augmented_model_path=augmented, num_bins=ENTROPY_BINS, num_quantized_bins=128
+        )
     else:
         result = _Percentile(source, augmented_model_path=augmented, num_bins=BINS, percentile=PERCENTILE)
-    constants = {tensor.name for tensor in result.model.graph.initializer}
-    result.input = next(value.name for value in result.model.graph.input if value.name not in constants)
     result.chosen = tensors
     result.augment_graph()
     result.create_inference_session()
@@ -106,8 +108,6 @@ def _batches(images: Images, size: int) -> Iterator[Images]:
 
 def _seen(name: str, found: tuple[Any, ...], clipped: Any) -> Seen:
     counts, edges, low, high = found[:4]
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise CalibrationError(f"tensor {name!r} is not finite on a calibration image: check the model and the images")
     edges = np.asarray(edges, np.float64)
     chosen = clipped[name].range_value if name in clipped else None
     return Seen(
@@ -117,9 +117,16 @@ def _seen(name: str, found: tuple[Any, ...], clipped: Any) -> Seen:
 
 
 @contextlib.contextmanager
-def _runtime_errors() -> Iterator[None]:
+def _one_sentence() -> Iterator[None]:
+    """ONNX Runtime's exceptions, which have no common base, in our words."""
     try:
         yield
-    except (onnxruntime.capi.onnxruntime_pybind11_state.Fail, RuntimeError) as error:
+    except (OSError, MemoryError):
+        raise
+    except ValueError as error:  # NumPy's histogram refuses infinite ranges
+        raise CalibrationError(
+            "the model computes infinity or NaN on a calibration image: check the model and the images' normalization"
+        ) from error
+    except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"ONNX Runtime cannot run the model on the calibration images: {first}") from error

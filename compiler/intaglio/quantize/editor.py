@@ -22,6 +22,7 @@ class Editor:
         self.graph = model.graph
         self._names = {name for node in self.graph.node for name in (*node.input, *node.output)}
         self._names |= {tensor.name for tensor in self.graph.initializer}
+        self._grids: dict[str, list[str]] = {}
 
     # --- activations -----------------------------------------------------------------------------------------------
 
@@ -30,8 +31,11 @@ class Editor:
 
         A quantizer that reads `tensor` already keeps its own grid; it reads the new, finer one first.
         """
-        stem = f"{tensor}/grid"
-        grid = [self._constant(f"{stem}/scale", np.float32(scale)), self._constant(f"{stem}/zero", np.zeros((), dtype))]
+        grid = [
+            self._constant(self._fresh(f"{tensor}/scale"), np.float32(scale)),
+            self._constant(self._fresh(f"{tensor}/zero"), np.zeros((), dtype)),
+        ]
+        self._grids[tensor] = grid
         source, target = self._split(tensor)
         quantized = self._fresh(f"{tensor}/quantized")
         pair = [
@@ -42,12 +46,15 @@ class Editor:
 
     def set_grid(self, tensor: str, scale: float, zero_point: int, dtype: str) -> None:
         """Give the pair that `quantize` inserted its grid."""
-        self._replace(f"{tensor}/grid/scale", np.float32(scale))
-        self._replace(f"{tensor}/grid/zero", np.asarray(zero_point, dtype))
+        names = self._grids[tensor]
+        self._replace(names[0], np.float32(scale))
+        self._replace(names[1], np.asarray(zero_point, dtype))
 
     def own_pair(self, tensor: str) -> str | None:
         """Output of the DequantizeLinear of a pair that quantizes `tensor` already, if there is one."""
-        outputs = [node.output[0] for node in self.graph.node if node.op_type == QDQ[0] and node.input[0] == tensor]
+        outputs = [
+            node.output[0] for node in self.graph.node if node.op_type == QDQ[0] and node.input[0] == tensor
+        ]
         pairs = [node for node in self.graph.node if node.op_type == QDQ[1] and node.input[0] in outputs]
         return str(pairs[0].output[0]) if pairs else None
 
@@ -132,12 +139,13 @@ class Editor:
         self.graph.node.extend(copies)
 
     def _fresh(self, stem: str) -> str:
-        name = next(n for n in (stem, *(f"{stem}_{i}" for i in range(len(self._names) + 1))) if n not in self._names)
+        name = next(
+            n for n in (stem, *(f"{stem}_{i}" for i in range(len(self._names) + 1))) if n not in self._names
+        )
         self._names.add(name)
         return name
 
     def _constant(self, name: str, value: ArrayLike) -> str:
-        self._names.add(name)
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 

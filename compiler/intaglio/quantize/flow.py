@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,7 +41,9 @@ class Choices:
 
     def __post_init__(self) -> None:
         if self.activations not in grids.ACTIVATIONS:
-            raise InputError(f"activations must be one of {', '.join(grids.ACTIVATIONS)}, not {self.activations!r}")
+            raise InputError(
+                f"activations must be one of {', '.join(grids.ACTIVATIONS)}, not {self.activations!r}"
+            )
         if self.method not in grids.METHODS:
             raise InputError(f"the method must be one of {', '.join(grids.METHODS)}, not {self.method!r}")
 
@@ -65,16 +66,17 @@ def quantize(
     tensor and by what 8 bits would cost it. Raises an IntaglioError with one sentence; then `out` is untouched.
     """
     choices = Choices(activations, method, per_channel)
+    if not out.parent.is_dir():
+        raise ArtifactError(f"{out}: cannot be written: there is no folder {str(out.parent)!r}")
     progress("read")
-    given = load(model)
-    own = sum(node.op_type == QDQ[1] for node in given.graph.node)
     standard = _distinct(to_standard(load(model)))
+    own = sum(node.op_type == QDQ[1] for node in standard.graph.node)
     images = checked(np.asarray(calibration), model_input(standard))
     if not complete:
         _refuse_quantized(model, standard)
     first = gaps(standard)
     if not first:
-        _write(given, out)
+        _write(load(model), out)
         return QuantizeReport(out, (), own, len(images), 1.0)
     job = _Job(standard, images, choices, progress)
     result = job.run(first)
@@ -96,7 +98,9 @@ def _distinct(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _refuse_quantized(path: Path, model: onnx.ModelProto) -> None:
     if any(node.op_type in QDQ for node in model.graph.node):
-        raise InputError(f"{path}: is quantized already; use --complete to keep its scales and add the missing ones")
+        raise InputError(
+            f"{path}: is quantized already; use --complete to keep its scales and add the missing ones"
+        )
 
 
 @dataclass
@@ -112,26 +116,27 @@ class _Job:
 
     def run(self, first: Gaps) -> onnx.ModelProto:
         """The finished model."""
-        batch = batch_of(model_input(self.standard))
-        self.standard = raise_opset(self.standard, next(_whole(self.images, batch)))
+        one = next(_whole(self.images, batch_of(model_input(self.standard))))
+        self.standard = raise_opset(self.standard, one)
         model = onnx.ModelProto()
         model.CopyFrom(self.standard)
         editor = Editor(model)
-        found: Gaps | None = first
-        waiting: dict[str, tuple[str, Rule]] = {}
-        for number in range(ROUNDS):
-            self.progress(f"analyse, round {number + 1}")
-            found = found or gaps(model)
-            if not found and not waiting:
-                return with_contrib(model)
-            if not found:
-                self._fill(editor, waiting, batch)
-                waiting = {}
-            else:
+        found, waiting = first, dict[str, tuple[str, Rule]]()
+        for number in range(1, ROUNDS):
+            if found:
                 self._weights(editor, found.weights)
                 self._place(editor, found, waiting)
-            found = None
-        raise UnsupportedError("some tensors stay without a scale however many are added; this is a defect of intaglio")
+            elif waiting:
+                self._fill(editor, waiting)
+                waiting = {}
+            else:
+                return with_contrib(model)
+            self.progress(f"analyse, round {number}")
+            found = gaps(model)
+        names = [entry.tensor for entry in found.activations] + [entry.output for entry in found.weights]
+        raise UnsupportedError(
+            f"tensor {names[0]!r} stays without a scale: a defect of intaglio, please report it"
+        )
 
     def _weights(self, editor: Editor, weights: list[Weight]) -> None:
         for weight in weights:
@@ -152,12 +157,10 @@ class _Job:
             editor.quantize(entry.tensor, 1.0 + len(waiting) / 64, rule.dtype)
             waiting[entry.tensor] = entry.role, rule
 
-    def _fill(self, editor: Editor, waiting: dict[str, tuple[str, Rule]], batch: int) -> None:
+    def _fill(self, editor: Editor, waiting: dict[str, tuple[str, Rule]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            seen = calibrate(
-                with_contrib(self.standard), list(waiting), self.images, batch, self.choices.method, Path(folder),
-                self.progress,
-            )  # fmt: skip
+            model, method = with_contrib(self.standard), self.choices.method
+            seen = calibrate(model, list(waiting), self.images, method, Path(folder), self.progress)
         for tensor, (role, rule) in waiting.items():
             grid = self._grid(tensor, seen[tensor], rule)
             editor.set_grid(tensor, grid.scale, grid.zero_point, grid.dtype)
@@ -166,7 +169,7 @@ class _Job:
     def _grid(self, tensor: str, seen: Seen, rule: Rule) -> Grid:
         if seen.low == seen.high == 0:
             self.notes.append(f"tensor {tensor!r} is zero on every calibration image: its scale is a guess")
-        return grids.grid(seen, rule, self.choices.activations)
+        return grids.grid(seen, rule, self.choices.activations, self.choices.method)
 
 
 def _whole(images: Images, batch: int) -> Iterator[Images]:
@@ -196,9 +199,9 @@ def _write(model: onnx.ModelProto, out: Path) -> None:
             temporary = Path(file.name)
             file.write(model.SerializeToString(deterministic=True))
         temporary.chmod(0o644)
-        os.replace(temporary, out)
+        temporary.replace(out)
     except OSError as error:
-        raise ArtifactError(f"{out}: cannot be written: {error.strerror or error}; choose a folder that exists") from error
+        raise ArtifactError(f"{out}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

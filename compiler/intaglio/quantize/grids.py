@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,22 @@ ACTIVATIONS = ("auto", "int8", "int16")
 
 # How far 16-bit ranges reach beyond what calibration saw: one bit of 15, and new images do not saturate.
 HEADROOM = 2.0
-# Below this signal-to-noise ratio on 8 bits (dB), `auto` takes 16.
+# Below these signal-to-noise ratios on 8 bits (dB), `auto` takes 16. Scores: of exp(score), a step of 0.2.
 ENOUGH_DB = 20.0
+ENOUGH_SCORES_DB = 25.0
+# Error norm of `mse`: more than 2, as what is cut off costs more than its squares say (Nahshan et al., LAPQ, 2021).
+NORM = 2.4
 # How far a range may be shrunk in search of the least error, and in how many steps.
 SHRINK = np.linspace(1.0, 0.3, 29)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a role asks for when the type is `auto`."""
+    """What a role asks for when the type is `auto`. `exponent`: the values are read as exponents, the largest count."""
 
     dtype: str
     symmetric: bool
+    exponent: bool = False
 
 
 INT8 = Rule("int8", False)
@@ -39,7 +43,7 @@ INT16 = Rule("int16", True)
 ROLES = {
     "linear input": INT8,
     "matmul input": Rule("int8", True),  # zero points of both operands would cost sums at run time
-    "attention scores": INT8,
+    "attention scores": Rule("int8", False, exponent=True),
     "activation input": INT8,
     "softmax": INT8,
     "layernorm input": INT16,
@@ -55,7 +59,7 @@ def rule(role: str, activations: str) -> Rule:
     wanted = ROLES.get(role, INT16)
     if activations == "int16":
         return INT16
-    return Rule("int8", wanted.symmetric and wanted.dtype == "int8") if activations == "int8" else wanted
+    return replace(wanted, dtype="int8") if activations == "int8" else wanted
 
 
 @dataclass(frozen=True)
@@ -69,26 +73,36 @@ class Seen:
     clipped: tuple[float, float] | None = None
 
 
-def grid(seen: Seen, wanted: Rule, activations: str) -> Grid:
+def grid(seen: Seen, wanted: Rule, activations: str, method: str) -> Grid:
     """The grid of an activation. A tensor that was always zero gets a scale of 1."""
     if wanted.dtype == "int8":
-        low, high = seen.clipped or _least_error(seen, wanted.symmetric)
+        low, high = _range(seen, wanted, method)
         chosen = _grid(low, high, "int8", wanted.symmetric)
-        if activations != "auto" or decibels(seen, chosen) >= ENOUGH_DB:
+        if activations != "auto" or _enough(seen, chosen, wanted):
             return chosen
     return _grid(seen.low * HEADROOM, seen.high * HEADROOM, "int16", True)
 
 
+def _enough(seen: Seen, chosen: Grid, wanted: Rule) -> bool:
+    if wanted.exponent:  # rounding by up to half a step multiplies exp(score) by 1 + noise
+        return float(20 * np.log10(12**0.5 / chosen.scale)) >= ENOUGH_SCORES_DB
+    return decibels(seen, chosen) >= ENOUGH_DB
+
+
 def decibels(seen: Seen, on: Grid) -> float:
     """Signal-to-noise ratio of rounding to `on`, from the histogram."""
-    noise = _error(seen, on.scale, on.zero_point, on.minimum, on.maximum)
+    noise = float(seen.counts @ _errors(seen, on.scale, on.zero_point, on.minimum, on.maximum) ** 2)
     signal = float(seen.counts @ seen.centers**2)
     return float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else float("inf")
 
 
-def weight(values: NDArray[np.float32], axis: int, per_channel: bool) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def weight(
+    values: NDArray[np.float32], axis: int, per_channel: bool
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 and its scales: one per index of `axis`, or one for all."""
-    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1) if per_channel else values.reshape(1, -1)
+    rows = (
+        np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1) if per_channel else values.reshape(1, -1)
+    )
     peak = np.abs(rows).max(axis=1).astype(np.float64)
     scale = np.where(peak > 0, peak / 127, 1.0).astype(np.float32)
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
@@ -106,24 +120,31 @@ def _grid(low: float, high: float, dtype: str, symmetric: bool) -> Grid:
     return Grid(float(np.float32(scale)), int(zero), dtype)
 
 
+def _range(seen: Seen, wanted: Rule, method: str) -> tuple[float, float]:
+    if method == "minmax" or wanted.exponent:
+        return seen.low, seen.high
+    return seen.clipped or _least_error(seen, wanted.symmetric)
+
+
 def _least_error(seen: Seen, symmetric: bool) -> tuple[float, float]:
-    """The range with the least squared error among shrunk ones: what is cut off against what gets finer."""
+    """The range with the least error among shrunk ones: what is cut off against what gets finer."""
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    if symmetric:
-        peak = max(-low, high)
-        pairs = [(-peak * s, peak * s) for s in SHRINK]
-    else:
-        pairs = [(low * a, high * b) for a in (SHRINK if low < 0 else SHRINK[:1]) for b in (SHRINK if high > 0 else SHRINK[:1])]
     if low == high:
         return low, high
-    return min(pairs, key=lambda pair: _pair_error(seen, pair))
+    if symmetric:
+        peak = max(-low, high)
+        pairs = [(-peak * part, peak * part) for part in SHRINK]
+    else:
+        below, above = (SHRINK if bound else SHRINK[:1] for bound in (low, high))
+        pairs = [(low * a, high * b) for a in below for b in above]
+    return min(pairs, key=lambda pair: _cost(seen, pair))
 
 
-def _pair_error(seen: Seen, pair: tuple[float, float]) -> float:
+def _cost(seen: Seen, pair: tuple[float, float]) -> float:
     step = (pair[1] - pair[0]) / 255
-    return _error(seen, step, round(-128 - pair[0] / step), -128, 127)
+    return float(seen.counts @ _errors(seen, step, round(-128 - pair[0] / step), -128, 127) ** NORM)
 
 
-def _error(seen: Seen, scale: float, zero: int, minimum: int, maximum: int) -> float:
+def _errors(seen: Seen, scale: float, zero: int, minimum: int, maximum: int) -> Real:
     rounded = (np.clip(np.rint(seen.centers / scale) + zero, minimum, maximum) - zero) * scale
-    return float(seen.counts @ (seen.centers - rounded) ** 2)
+    return np.abs(seen.centers - rounded)

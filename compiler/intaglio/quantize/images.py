@@ -23,7 +23,9 @@ def model_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         )
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         name = onnx.TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type)
-        raise UnsupportedError(f"input {inputs[0].name!r} is {name}; intaglio quantizes models with a float32 input")
+        raise UnsupportedError(
+            f"input {inputs[0].name!r} is {name}; intaglio quantizes models with a float32 input"
+        )
     return inputs[0]
 
 

@@ -1,13 +1,13 @@
-"""16-bit QuantizeLinear is in ai.onnx since opset 21: older models are brought there, or use the contrib twins."""
+"""Which Q/DQ ONNX Runtime has: 16-bit ones since opset 21; where it has none in ai.onnx, its own in com.microsoft."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, version_converter
+from onnx import helper, numpy_helper, version_converter
 
 from intaglio.errors import ModelError
 from intaglio.frontend.load import opset_of
@@ -16,18 +16,17 @@ from intaglio.quantize.session import run
 
 WIDE_OPSET = 21
 CONTRIB = "com.microsoft"
-_WIDE = {
-    onnx.TensorProto.INT16, onnx.TensorProto.UINT16, onnx.TensorProto.INT4, onnx.TensorProto.UINT4,
-}  # fmt: skip
 
 
-def raise_opset(model: onnx.ModelProto, image: NDArray[np.float32]) -> onnx.ModelProto:
+def raise_opset(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
     """`model` in opset 21 or later if ONNX's converter gets it there and the result computes the same, else `model`."""
     if opset_of(model) >= WIDE_OPSET:
         return model
+    untyped = _copy(model)
+    del untyped.graph.value_info[:]
     try:
-        converted: onnx.ModelProto = version_converter.convert_version(_without_types(model), WIDE_OPSET)
-        same = np.array_equal(run(with_contrib(converted), image), run(with_contrib(model), image))
+        converted: onnx.ModelProto = version_converter.convert_version(untyped, WIDE_OPSET)
+        same = np.array_equal(run(with_contrib(converted), images), run(with_contrib(model), images))
     except (RuntimeError, ValueError, ModelError):  # the converter lacks an adapter for some op
         return model
     names = {name for node in converted.graph.node for name in node.output}
@@ -36,13 +35,13 @@ def raise_opset(model: onnx.ModelProto, image: NDArray[np.float32]) -> onnx.Mode
 
 
 def with_contrib(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` whose 16- and 4-bit Q/DQ are ONNX Runtime's own where the opset has none."""
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    if opset_of(model) >= WIDE_OPSET:
-        return twin
-    wide = {tensor.name for tensor in model.graph.initializer if tensor.data_type in _WIDE}
-    foreign = [node for node in twin.graph.node if node.op_type in QDQ and wide.intersection(node.input)]
+    """A copy of `model` whose Q/DQ are ONNX Runtime's own where it has no others for this opset and type."""
+    twin, opset = _copy(model), opset_of(model)
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    foreign = [
+        node for node in twin.graph.node
+        if node.op_type in QDQ and not node.domain and not _known(opset, _integer_type(node, types))
+    ]  # fmt: skip
     for node in foreign:
         node.domain = CONTRIB
     if foreign and all(entry.domain != CONTRIB for entry in twin.opset_import):
@@ -50,11 +49,33 @@ def with_contrib(model: onnx.ModelProto) -> onnx.ModelProto:
     return twin
 
 
-def _without_types(model: onnx.ModelProto) -> onnx.ModelProto:
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
-    del twin.graph.value_info[:]
     return twin
 
 
-__all__: list[Any] = ["raise_opset", "with_contrib"]
+def _integer_type(node: onnx.NodeProto, types: dict[str, int]) -> int:
+    """Type of the zero point, or of the constant that is dequantized, or uint8 as ONNX has it."""
+    zero = node.input[2] if len(node.input) > 2 else ""
+    return types.get(zero, types.get(node.input[0] if node.op_type == QDQ[1] else "", onnx.TensorProto.UINT8))
+
+
+@functools.cache
+def _known(opset: int, data_type: int) -> bool:
+    """Whether ONNX Runtime runs ai.onnx's DequantizeLinear of this type in this opset."""
+    dtype = helper.tensor_dtype_to_np_dtype(data_type)
+    zero = numpy_helper.from_array(np.zeros(1).astype(dtype), "zero")
+    scale = numpy_helper.from_array(np.ones((), np.float32), "scale")
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    nodes = [
+        helper.make_node(QDQ[1], ["zero", "scale"], ["real"]),
+        helper.make_node("Add", ["x", "real"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "probe", [x], [y], [zero, scale])
+    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    try:
+        run(probe, np.zeros(1, np.float32))
+    except ModelError:
+        return False
+    return True

@@ -16,7 +16,9 @@ def run(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         result = session.run(None, {session.get_inputs()[0].name: images})[0]
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
