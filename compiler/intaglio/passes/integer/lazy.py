@@ -42,6 +42,13 @@ class Unknown(Value):
 
 
 @dataclass(frozen=True)
+class Indices(Value):
+    """Integers without a grid: what argmax and top-k return. Only the graph's output takes them."""
+
+    expr: relax.Expr = field(kw_only=True)
+
+
+@dataclass(frozen=True)
 class Const(Value):
     """A constant; `integers`, with `scale` and `zero` of broadcastable shape, where it is a quantized one."""
 

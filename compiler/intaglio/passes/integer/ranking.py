@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from tvm import relax
-
 from intaglio.passes.graph import dtype_of
-from intaglio.passes.integer.lazy import Const, Value
+from intaglio.passes.integer.lazy import Const, Indices, Value
 from intaglio.passes.integer.walk import Bound, RefusedError, Walk
 
 
@@ -16,8 +14,7 @@ def argmax(walk: Walk, bound: Bound) -> Value:
         "axis": int(bound.call.attrs.axis) % len(x.shape),
         "keepdims": int(bound.call.attrs.keepdims),
     }
-    walk.raw[bound.var] = walk.emitter.call("argmax", [x.expr], attrs, (walk.current,))
-    return x
+    return Indices(bound.shape, expr=walk.emitter.call("argmax", [x.expr], attrs, (walk.current,)))
 
 
 def topk(walk: Walk, bound: Bound) -> Value:
@@ -26,26 +23,24 @@ def topk(walk: Walk, bound: Bound) -> Value:
     attrs = bound.call.attrs
     if int(attrs.axis) % len(x.shape) != len(x.shape) - 1 or not bool(attrs.largest):
         raise RefusedError("is a top-k that is not of the largest along the last axis")
-    walk.raw[bound.var] = walk.emitter.call("topk", [x.expr], {"k": int(attrs.k)}, (walk.current,))
-    return x
+    expr = walk.emitter.call("topk", [x.expr], {"k": int(attrs.k)}, (walk.current,))
+    return Indices((*x.shape[:-1], int(attrs.k)), expr=expr)
 
 
 def tuple_item(walk: Walk, bound: Bound) -> Value:
     """The indices of a top-k; its values have no integer meaning."""
     source = bound.call.tuple_value
-    if isinstance(source, relax.Var) and source in walk.raw and bound.call.index == 1:
-        walk.raw[bound.var] = walk.raw[source]
-        return walk.values[source]
+    if isinstance(found := walk.values.get(source), Indices) and bound.call.index == 1:
+        return found
     raise RefusedError("takes an item of a tuple that has no integer meaning")
 
 
 def astype(walk: Walk, bound: Bound) -> Value:
     """A cast of indices, of constants, or from one floating-point type to another."""
     source = bound.call.args[0]
+    if isinstance(found := walk.values.get(source), Indices):
+        return found
     value = walk.value(source)
-    if isinstance(source, relax.Var) and source in walk.raw:
-        walk.raw[bound.var] = walk.raw[source]
-        return value
     dtype = dtype_of(bound.var)
     if isinstance(value, Const):
         return Const(value.shape, values=value.real().astype(dtype))

@@ -11,7 +11,7 @@ from tvm import relax
 from intaglio.ops.base import Grid
 from intaglio.passes.graph import Binding, Graph, constant, inputs_of, live_variables, op_name, shape_of
 from intaglio.passes.integer.emit import Emitter
-from intaglio.passes.integer.lazy import Const, Input, Kind, Move, OnGrid, Pending, Unknown, Value
+from intaglio.passes.integer.lazy import Const, Indices, Input, Kind, Move, OnGrid, Pending, Unknown, Value
 
 
 class RefusedError(Exception):
@@ -37,8 +37,8 @@ Handler = Callable[["Walk", Bound], Value]
 class Walk:
     """State of one walk. `handlers` gives each operator its meaning, `names` each variable its ONNX tensor.
 
-    `current` is the ONNX tensor being computed, `problems` says of each refused one why, `raw` holds results that are
-    indices and so have no grid (argmax, top-k), `output` is the description of the graph's result.
+    `current` is the ONNX tensor being computed, `problems` says of each refused one why, `output` is the description
+    of the graph's result where it has a grid.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Walk:
         self.problems: dict[str, str] = {}
         self.input_grid: Grid | None = None
         self.output: OnGrid | None = None
-        self.raw: dict[relax.Var, relax.Expr] = {}
         parameter = graph.parameters[0]
         source = names.get(parameter.name, parameter.name)
         described = Input(shape_of(parameter), var=model_input, nodes=(source,))
@@ -77,6 +76,8 @@ class Walk:
     def value(self, expr: relax.Expr) -> Value:
         """The description of an operand."""
         if isinstance(expr, relax.Var):
+            if isinstance(self.values[expr], Indices):
+                raise RefusedError("computes with the indices of argmax or top-k; end the graph there")
             return self.values[expr]
         array = constant(expr)
         if array is not None:
@@ -111,7 +112,7 @@ class Walk:
 
     def _visit(self, var: relax.Var, value: relax.Expr) -> Value:
         if isinstance(value, relax.Var):
-            return self.value(value)
+            return self.values[value]
         if any(isinstance(self.values.get(used), Unknown) for used in inputs_of(value)):
             return Unknown(())
         name = op_name(value) or type(value).__name__
@@ -127,13 +128,13 @@ class Walk:
 
     def _result(self) -> relax.Expr:
         final = self.graph.result
-        if isinstance(final, relax.Var) and final in self.raw:
-            return self.raw[final]
         value = self.values.get(final) if isinstance(final, relax.Var) else None
         if value is None or isinstance(value, Unknown):
             if not self.problems:
                 self.problems["the graph's output"] = "is not computed from the input"
             return self._model_input
+        if isinstance(value, Indices):
+            return value.expr
         self.output = self.emitter.need(value, "output")
         if self.output.expr.same_as(self._model_input):
             self.problems["the graph's output"] = "is its input: there is nothing to compile"
