@@ -75,11 +75,10 @@ def _measured(path: Path, count: int) -> dict[str, Any]:
         model = path
         if any(form in path.stem for form in COMPLETED):
             model = folder / path.name
-            completed = _intaglio(
-                "quantize", path, "--complete", "--calibrate", path.parent / "calib.npy", "-o", model
-            )
-            if completed.returncode:
-                return {"error": completed.stderr.strip().splitlines()[-1], "bit_exact": False}
+            calibration = path.parent / "calib.npy"
+            code, last, _ = _intaglio("quantize", path, "--complete", "--calibrate", calibration, "-o", model)
+            if code:
+                return {"error": last, "bit_exact": False}
         start = time.perf_counter()
         code, last, peak = _intaglio("compile", model, "--target", "cpu", "-o", folder / "out")
         seconds = time.perf_counter() - start
