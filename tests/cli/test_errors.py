@@ -199,6 +199,8 @@ def command(*arguments: object) -> list[str]:
 def test_ctrl_c_ends_cleanly(compiled: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((5000, *SHAPE), np.uint8))
     arguments = command("run", compiled / "null", "-i", tmp_path / "x.npy")
+    # A shell's background job, which a test run may be, starts with this signal ignored.
+    arguments[2] = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {arguments[2]}"
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "5000 samples" in process.stderr.readline()
