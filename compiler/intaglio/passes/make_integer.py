@@ -111,10 +111,18 @@ def _interface(walk: Walk) -> dict[str, str]:
 def _uncalibrated(missing: list[Missing]) -> CalibrationError:
     shown = ", ".join(f"{m.tensor!r} ({m.role})" for m in missing[:SHOWN])
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    if any(entry.role == "weight" for entry in missing):
+        repair = (
+            "quantize the model with `intaglio quantize MODEL --calibrate images/ -o OUT.onnx` "
+            "and compile OUT.onnx"
+        )
+    else:
+        repair = (
+            "complete the model with `intaglio quantize --complete MODEL --calibrate images/ -o OUT.onnx` "
+            "(its own scales are kept) and compile OUT.onnx"
+        )
     return CalibrationError(
-        f"{len(missing)} tensors are left in floating point, without a quantization scale: {shown}{more}; "
-        "complete the model with `intaglio quantize --complete MODEL --calibrate images/ -o OUT.onnx` "
-        "(its own scales are kept) and compile OUT.onnx"
+        f"{len(missing)} tensors are left in floating point, without a quantization scale: {shown}{more}; {repair}"
     )
 
 
