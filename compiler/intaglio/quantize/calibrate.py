@@ -13,17 +13,18 @@ import onnx
 from onnx import helper
 from onnxruntime.quantization.calibrate import (
     CalibrationDataReader,
-    EntropyCalibrater,
     HistogramCalibrater,
-    PercentileCalibrater,
+    HistogramCollector,
 )
 
-from intaglio.errors import CalibrationError, ModelError
+from intaglio.errors import CalibrationError, IntaglioError, ModelError
 from intaglio.quantize.grids import Seen
 from intaglio.quantize.images import Images, batch_of, model_input
 
 BINS = 4096
 ENTROPY_BINS = 512
+# Methods whose ranges ONNX Runtime chooses.
+CLIPPING = {"percentile": "percentile", "entropy": "entropy"}
 PERCENTILE = 99.999
 
 Progress = Callable[[str], None]
@@ -45,32 +46,38 @@ def calibrate(
         for index, feed in enumerate(_batches(images, batch)):
             progress(f"calibrate {min((index + 1) * batch, len(images))}/{len(images)}")
             calibrater.collect_data(_One({given.name: feed}))
-        found = calibrater.collector.get_histogram_dict()
-        clipped = calibrater.compute_data() if method in ("percentile", "entropy") else {}
-    return {name: _seen(name, found[name], clipped) for name in tensors}
+        clipped = calibrater.collector.compute_collection_result() if method in CLIPPING else {}
+    found = calibrater.collector.get_histogram_dict()
+    return {name: _seen(found[name], clipped.get(name)) for name in tensors}
 
 
-class _Selected(HistogramCalibrater):
+class _Calibrater(HistogramCalibrater):
     """A calibrator of a given list of tensors, whatever op computes them."""
 
     chosen: list[str]
 
     def augment_graph(self) -> None:
+        """Make them outputs."""
         self.tensors_to_calibrate = set(self.chosen)
         for name in self.chosen:
             if name not in self.model_original_outputs:
-                self.model.graph.output.append(
-                    helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-                )
+                value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+                self.model.graph.output.append(value)
         onnx.save(self.model, self.augmented_model_path)
 
 
-class _Percentile(_Selected, PercentileCalibrater):
-    pass
+class _Collector(HistogramCollector):
+    """Histograms of finite values only: NumPy's leave NaN out in silence."""
 
-
-class _Entropy(_Selected, EntropyCalibrater):
-    pass
+    def collect(self, name_to_arr: dict[str, list[Any]]) -> Any:
+        """Add the tensors of one run. Raises CalibrationError if one is not finite."""
+        for name, arrays in name_to_arr.items():
+            if not all(np.isfinite(array).all() for array in arrays):
+                raise CalibrationError(
+                    f"tensor {name!r} is infinite or NaN on a calibration image: check the model, "
+                    "and that the images are normalized as it wants them"
+                )
+        return super().collect(name_to_arr)
 
 
 class _One(CalibrationDataReader):
@@ -80,18 +87,20 @@ class _One(CalibrationDataReader):
         self._feeds = iter([feed])
 
     def get_next(self) -> dict[str, Any] | None:
+        """The feed, then nothing."""
         return next(self._feeds, None)
 
 
-def _calibrater(method: str, source: Path, tensors: list[str], folder: Path) -> _Selected:
-    augmented = str(folder / "augmented.onnx")
-    result: _Selected
-    if method == "entropy":
-        result = _Entropy(
-            source, augmented_model_path=augmented, num_bins=ENTROPY_BINS, num_quantized_bins=128
-        )
-    else:
-        result = _Percentile(source, augmented_model_path=augmented, num_bins=BINS, percentile=PERCENTILE)
+def _calibrater(method: str, source: Path, tensors: list[str], folder: Path) -> _Calibrater:
+    result = _Calibrater(source, augmented_model_path=str(folder / "augmented.onnx"))
+    result.collector = _Collector(
+        method=CLIPPING.get(method, "percentile"),
+        symmetric=False,
+        num_bins=ENTROPY_BINS if method == "entropy" else BINS,
+        num_quantized_bins=128,
+        percentile=PERCENTILE,
+        scenario="same",
+    )
     result.chosen = tensors
     result.augment_graph()
     result.create_inference_session()
@@ -106,14 +115,11 @@ def _batches(images: Images, size: int) -> Iterator[Images]:
         yield np.concatenate([part, np.repeat(part[-1:], lacking, axis=0)]) if lacking else part
 
 
-def _seen(name: str, found: tuple[Any, ...], clipped: Any) -> Seen:
+def _seen(found: tuple[Any, ...], clipped: tuple[Any, ...] | None) -> Seen:
     counts, edges, low, high = found[:4]
     edges = np.asarray(edges, np.float64)
-    chosen = clipped[name].range_value if name in clipped else None
-    return Seen(
-        float(low), float(high), np.asarray(counts, np.int64), (edges[1:] + edges[:-1]) / 2,
-        None if chosen is None else (float(chosen[0]), float(chosen[1])),
-    )  # fmt: skip
+    chosen = None if clipped is None else (float(clipped[0]), float(clipped[1]))
+    return Seen(float(low), float(high), np.asarray(counts, np.int64), (edges[1:] + edges[:-1]) / 2, chosen)
 
 
 @contextlib.contextmanager
@@ -121,12 +127,8 @@ def _one_sentence() -> Iterator[None]:
     """ONNX Runtime's exceptions, which have no common base, in our words."""
     try:
         yield
-    except (OSError, MemoryError):
+    except (IntaglioError, OSError, MemoryError):
         raise
-    except ValueError as error:  # NumPy's histogram refuses infinite ranges
-        raise CalibrationError(
-            "the model computes infinity or NaN on a calibration image: check the model and the images' normalization"
-        ) from error
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"ONNX Runtime cannot run the model on the calibration images: {first}") from error

@@ -22,6 +22,7 @@ HEADROOM = 2.0
 # Below these signal-to-noise ratios on 8 bits (dB), `auto` takes 16. Scores: of exp(score), a step of 0.2.
 ENOUGH_DB = 20.0
 ENOUGH_SCORES_DB = 25.0
+BULK = 0.99
 # Error norm of `mse`: more than 2, as what is cut off costs more than its squares say (Nahshan et al., LAPQ, 2021).
 NORM = 2.4
 # How far a range may be shrunk in search of the least error, and in how many steps.
@@ -90,9 +91,16 @@ def _enough(seen: Seen, chosen: Grid, wanted: Rule) -> bool:
 
 
 def decibels(seen: Seen, on: Grid) -> float:
-    """Signal-to-noise ratio of rounding to `on`, from the histogram."""
+    """Signal-to-noise ratio of rounding to `on`, from the histogram.
+
+    The largest values count as much as the 99th percentile: a few huge ones must not hide that all others are lost.
+    """
     noise = float(seen.counts @ _errors(seen, on.scale, on.zero_point, on.minimum, on.maximum) ** 2)
-    signal = float(seen.counts @ seen.centers**2)
+    sizes = np.abs(seen.centers)
+    order = np.argsort(sizes)
+    ranks = np.cumsum(seen.counts[order])
+    bulk = sizes[order][np.searchsorted(ranks, BULK * ranks[-1])]
+    signal = float(seen.counts @ np.minimum(sizes, bulk) ** 2)
     return float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else float("inf")
 
 
