@@ -71,7 +71,7 @@ class Oracle:
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base but Exception
             raise ModelError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}.") from error
         self._path = path

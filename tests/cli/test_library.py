@@ -1,0 +1,151 @@
+"""What the commands call: executions, comparisons, samples, accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intaglio import artifact, feed
+from intaglio.classes import top_classes
+from intaglio.data import Dataset, Normalization, Samples
+from intaglio.errors import InputError, ModelError
+from intaglio.evaluate import evaluate, float_sibling
+from intaglio.execute import Executor
+from intaglio.oracle import Oracle, input_shape
+from intaglio.program import Program, Tensor
+from intaglio.samples import extreme_inputs, image_like, random_inputs
+from intaglio.verify import cosine, same_index, top1_agreement
+from tests.cli.conftest import MODEL, SHAPE
+
+
+def test_an_executor_refuses_what_does_not_fit(compiled: Path) -> None:
+    with Executor(artifact.load(compiled / "null")) as executor:
+        for wrong in (
+            np.zeros((1, *SHAPE), np.int8),
+            np.zeros((0, *SHAPE), np.uint8),
+            np.zeros((1, 3), np.uint8),
+        ):
+            with pytest.raises(InputError, match=r"must be uint8 \[N, 3, 32, 32\] with N >= 1, not"):
+                executor.run(wrong)
+        with pytest.raises(InputError, match="takes raw pixels"):
+            executor.logits(np.zeros((1, *SHAPE), np.float32))
+    with pytest.raises(InputError, match="the device must be one of cpu, c, reference, not 'gpu'"):
+        Executor(artifact.load(compiled / "null"), "gpu")
+
+
+def test_pixels_for_a_model_of_real_values(compiled: Path) -> None:
+    with (
+        Executor(artifact.load(compiled / "float")) as executor,
+        pytest.raises(InputError, match="takes real values"),
+    ):
+        executor.logits(np.zeros((1, *SHAPE), np.uint8))
+
+
+def test_threads_do_not_change_a_bit(compiled: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), np.uint8)
+    with Executor(artifact.load(compiled / "pixels"), "cpu", 1) as one:
+        expected = one.run(images)
+    with Executor(artifact.load(compiled / "pixels"), "cpu", 3) as three:
+        assert (three.run(images) == expected).all()
+
+
+def test_real_values_are_quantized_as_onnx_does() -> None:
+    tensor = Tensor("x", (1, 4), "int8", 0.5, 3)
+    program = Program("p", {"x": tensor}, [], "x", "x")
+    real = np.array([[0.25, 0.75, -1e9, 1e9]], np.float32)  # 0.5 and 1.5 grid steps: half to even
+    assert feed.quantize(program, real).tolist() == [[3, 5, -128, 127]]
+    assert feed.dequantize(program, np.array([[3, 5]], np.int8)).tolist() == [[0.0, 1.0]]
+
+
+def test_cosine() -> None:
+    a = np.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    b = np.array([[3.0, 0.0], [0.0, -1.0], [0.0, 0.0], [1.0, 0.0]])
+    assert cosine(a[:1], b[:1]) == 1
+    assert cosine(a[1:2], b[1:2]) == -1
+    assert cosine(a[2:3], b[2:3]) == 1
+    assert cosine(a[3:], b[3:]) == 0
+    assert cosine(a, b) == 0.25
+
+
+def test_agreement() -> None:
+    logits = np.array([[1.0, 2.0], [4.0, 3.0]])
+    assert top1_agreement(logits, np.array([[0.0, 9.0], [0.0, 9.0]])) == 0.5
+    assert same_index(np.array([3.0, 4.0]), np.array([3.0, 5.0])) == 0.5
+    assert same_index(np.array([[3.0, 1.0]]), np.array([[3.0, 2.0]])) == 1
+
+
+def test_top_classes() -> None:
+    logits = np.array([[0.0, 2.0, 2.0]])
+    ranked = top_classes(logits, 2, ["a", "b", "c"], indices=False)
+    assert ranked == [[{"class": 1, "label": "b", "logit": 2.0}, {"class": 2, "label": "c", "logit": 2.0}]]
+    assert top_classes(np.array([2.0]), 3, None, indices=True) == [
+        [{"class": 2, "label": None, "logit": None}]
+    ]
+    assert [entry["class"] for entry in top_classes(np.array([[2.0, 0.0]]), 1, None, indices=True)[0]] == [2]
+    assert top_classes(np.zeros((2, 5, 7)), 3, None, indices=False) == [[], []]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (1, 16), (2, 1, 1, 5)])
+def test_made_up_inputs(dtype: str, shape: tuple[int, ...]) -> None:
+    tensor = Tensor("x", shape, dtype, 0.1)
+    given = random_inputs(tensor, 5)
+    assert given.shape == (5, *shape[1:])
+    assert given.dtype == dtype
+    assert (given == random_inputs(tensor, 5)).all()
+    assert given.std() > 0
+    extreme = extreme_inputs(tensor)
+    limits = np.iinfo(dtype)
+    assert (extreme.min(), extreme.max()) == (limits.min, limits.max)
+
+
+def test_image_like_inputs_are_smooth() -> None:
+    images = image_like((4, 3, 32, 32), np.random.default_rng(0)).astype(float)
+    neighbours = np.abs(np.diff(images, axis=-1)).mean()
+    assert neighbours < 0.5 * np.abs(images - images.mean()).mean() * 2
+    assert 100 < images.mean() < 156
+
+
+def test_the_float_model_beside(tmp_path: Path) -> None:
+    source = tmp_path / "vit_qdq_default.onnx"
+    assert float_sibling(source) is None
+    (tmp_path / "vit_float.onnx").touch()
+    assert float_sibling(source) == tmp_path / "vit_float.onnx"
+    (tmp_path / "vit_qdq_float.onnx").touch()
+    assert float_sibling(source) == tmp_path / "vit_qdq_float.onnx"
+
+
+def test_evaluate(compiled: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, *SHAPE), np.uint8)
+    compiled_model = artifact.load(compiled / "float")
+    how = Normalization((0.5,), (0.5,))
+    with Executor(compiled_model) as executor:
+        classes = executor.run(feed.integers(compiled_model.program, Samples(images), how)).argmax(axis=1)
+    labels = classes.astype(np.uint8)
+    labels[0] += 1
+    told: list[tuple[str, int]] = []
+    report = evaluate(
+        compiled_model,
+        Dataset("made up", "here", images, labels),
+        how=how,
+        float_path=MODEL,
+        progress=lambda part, done: told.append((part, done)),
+    )
+    assert report.top1 == 6 / 7
+    assert report.top1_float == report.top1_onnxruntime
+    assert told == [("integers", 7), ("float", 7), ("ONNX Runtime", 7)]
+    assert list(report.as_json()) == ["count", "top1", "top1_float", "top1_onnxruntime"]
+
+
+def test_an_oracle_refuses_what_it_cannot_use(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_text("no")
+    with pytest.raises(ModelError, match=r"x\.onnx: ONNX Runtime cannot load it"):
+        Oracle(tmp_path / "x.onnx", as_written=True)
+    with pytest.raises(InputError, match=r"ONNX Runtime cannot run it"):
+        Oracle(MODEL, as_written=True).run(np.zeros((1, 3, 5, 5), np.float32))
+
+
+def test_the_input_of_a_model() -> None:
+    assert input_shape(MODEL) == list(SHAPE)
