@@ -293,9 +293,13 @@ def _constant_grid(value: Const) -> Grid:
     """
     if value.integers is not None and value.scale is not None and value.scale.size == 1:
         assert value.zero is not None
-        if value.integers.min(initial=0) >= -128 and value.integers.max(initial=0) <= 255:
-            shift = 128 if value.integers.dtype == np.uint8 else 0
-            return Grid(float(value.scale.reshape(())), int(value.zero.reshape(())) - shift, "int8")
+        shift = 128 if value.integers.dtype == np.uint8 else 0
+        low, high = int(value.integers.min(initial=0)) - shift, int(value.integers.max(initial=0)) - shift
+        zero = int(value.zero.reshape(())) - shift
+        for dtype in ("int8", "int16"):
+            limits = np.iinfo(dtype)
+            if limits.min <= min(low, zero) and max(high, zero) <= limits.max:
+                return Grid(float(value.scale.reshape(())), zero, dtype)
     peak = float(np.abs(value.real()).max(initial=0.0))
     return Grid(peak / 32767 if peak > 0 else 1.0, 0, "int16")
 
