@@ -18,6 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +88,7 @@ def _measured(path: Path, count: int) -> dict[str, Any]:
         if code:
             return {"error": last, "bit_exact": False}
         try:
-            checked = _checked(artifacts.load(folder / "out"), model, path.parent, count)
+            checked = _apart(_checked, folder / "out", model, path.parent, count)
         except IntaglioError as error:
             return {"error": str(error), "bit_exact": False}
         return {"compile_s": seconds, "peak_mb": peak} | checked
@@ -103,7 +106,14 @@ def _intaglio(*arguments: object) -> tuple[int, str, float]:
     return child.returncode, lines[-1] if lines else "", usage.ru_maxrss / 1024
 
 
-def _checked(artifact: artifacts.Artifact, model: Path, folder: Path, count: int) -> dict[str, Any]:
+def _apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Call `function` in a process of its own: a child's peak memory counts what its parent held when it forked."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _checked(out: Path, model: Path, folder: Path, count: int) -> dict[str, Any]:
+    artifact = artifacts.load(out)
     images = np.load(folder / "eval.npy")[:count]
     devices = ["reference", "cpu", *(["c"] if folder.name in WITH_C else [])]
     results = {}

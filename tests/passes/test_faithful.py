@@ -6,6 +6,7 @@ evaluated in float64 on the integers that the op really received, and rounded as
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from intaglio.ops.base import Grid
 from intaglio.passes.graph import Graph
 from intaglio.passes.integer import emit, lazy
 from intaglio.passes.make_integer import MakeInteger
+from intaglio.program import Step
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist"
 IMAGES = 4
@@ -80,6 +82,21 @@ def integer_module(imported: Imported, monkeypatch: pytest.MonkeyPatch) -> tuple
     return pipelines.run(imported.module, passes), emitted
 
 
+class _Recorder:
+    """Keeps the result of every step."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __call__(self, step: Step, result: NDArray[Any]) -> None:
+        self.values[step.output] = result
+
+
+def _real(values: dict[str, Any], names: dict[str, str], x: lazy.OnGrid) -> Real:
+    constant = getattr(x.expr, "value", None)
+    return x.grid.dequantize(values[names[x.expr.name]] if constant is None else constant.numpy())
+
+
 @pytest.mark.parametrize("model", ["vit_qdq"])
 def test_ops_on_recorded_images(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     imported = import_model(EXAMPLE / f"{model}.onnx")
@@ -94,19 +111,12 @@ def test_ops_on_recorded_images(model: str, monkeypatch: pytest.MonkeyPatch) -> 
     for image in read_idx(EXAMPLE / "t1k-images-idx3-ubyte.gz")[:IMAGES]:
         pixels = ((image / 255 - 0.2860) / 0.3530).reshape(program.tensors[program.input].shape)
         values = {program.input: Grid(grid.scale, grid.zero_point, grid.dtype).quantize(pixels)}
-        reference.run(
-            program, values[program.input], lambda step, result: values.update({step.output: result})
-        )  # noqa: B023
-
-        def value(x: lazy.OnGrid) -> Real:
-            constant = getattr(x.expr, "value", None)
-            integers = constant.numpy() if constant is not None else values[names[x.expr.name]]  # noqa: B023
-            return x.grid.dequantize(integers)
+        reference.run(program, values[program.input], _Recorder(values))
 
         for kind, out, var in emitted:
             if isinstance(kind, lazy.Concat) or var.name not in names:
                 continue
-            expected = out.quantize(real_value(kind, value)).astype(np.int64)
+            expected = out.quantize(real_value(kind, partial(_real, values, names))).astype(np.int64)
             actual = values[names[var.name]].astype(np.int64)
             assert np.abs(actual.reshape(expected.shape) - expected).max() <= 1, (
                 type(kind).__name__,
