@@ -20,6 +20,7 @@ from onnxruntime.quantization.calibrate import (
 from intaglio.errors import CalibrationError, IntaglioError, ModelError
 from intaglio.quantize.grids import Seen
 from intaglio.quantize.images import Images, batch_of, model_input
+from intaglio.quantize.session import open_session
 
 BINS = 4096
 ENTROPY_BINS = 512
@@ -64,6 +65,10 @@ class _Calibrater(HistogramCalibrater):
                 value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
                 self.model.graph.output.append(value)
         onnx.save(self.model, self.augmented_model_path)
+
+    def create_inference_session(self) -> None:
+        """As ours are: without warnings."""
+        self.infer_session = open_session(self.augmented_model_path)
 
 
 class _Collector(HistogramCollector):

@@ -68,8 +68,10 @@ def quantize(
     choices = Choices(activations, method, per_channel)
     if not out.parent.is_dir():
         raise ArtifactError(f"{out}: cannot be written: there is no folder {str(out.parent)!r}")
+    if out.is_dir():
+        raise ArtifactError(f"{out}: cannot be written: it is a folder")
     progress("read")
-    standard = _distinct(to_standard(load(model)))
+    standard = _prepared(load(model))
     own = sum(node.op_type == QDQ[1] for node in standard.graph.node)
     images = checked(np.asarray(calibration), model_input(standard))
     if not complete:
@@ -86,13 +88,23 @@ def quantize(
     return QuantizeReport(out, tuple(job.added), own, len(images), cosine, tuple(job.notes))
 
 
-def _distinct(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Node names, each used once: ONNX Runtime refuses others, and dialects give a name to all that replaces a node."""
+def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` in standard ONNX, as ONNX Runtime takes it without complaint: in place.
+
+    Node names are used once (dialects give one name to all that replaces a node), constants are no inputs, and what
+    nothing reads is gone.
+    """
+    model = to_standard(model)
     taken: set[str] = set()
     for node in model.graph.node:
         if node.name in taken - {""}:
             node.name = f"{node.name}/{node.output[0]}"
         taken.add(node.name)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for index in reversed(range(len(model.graph.input))):
+        if model.graph.input[index].name in constants:
+            del model.graph.input[index]
+    Editor(model).prune()
     return model
 
 
