@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import warnings
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
-from intaglio.errors import UnsupportedError
+from intaglio.errors import IntaglioError, UnsupportedError
 from intaglio.frontend.dialects import to_standard
 from intaglio.frontend.load import describe, load, opset_of
 from intaglio.frontend.simplify import simplify
 
 ACTIVATION_TYPES = ("int8", "uint8", "int16", "uint16")
+# Of any number of operands; TVM's importer stacks and reduces them.
+PAIRWISE = {"Max": relax.op.maximum, "Min": relax.op.minimum, "Sum": relax.op.add}
 
 
 @dataclass(frozen=True)
@@ -105,25 +108,37 @@ class _Importer(ONNXGraphImporter):
 
     def _convert_operator(self, op_name: str, inputs: Any, attrs: dict[str, Any], opset: int) -> relax.Expr:
         tensor = attrs["tvm_custom"]["name"]
-        if op_name in ("QuantizeLinear", "DequantizeLinear"):
-            result = _convert_qdq(op_name, inputs, attrs)
-        elif op_name == "Gather" and isinstance(inputs[1], GenericConst):
-            result = _convert_gather(inputs, attrs)
-        elif op_name == "LayerNormalization" and len(self._outputs.get(tensor, [tensor])) == 1:
-            result = _convert_layer_norm(inputs, attrs)
-        else:
-            try:
+        try:
+            result = self._converted(op_name, inputs, attrs)
+            if result is None:
                 result = super()._convert_operator(op_name, inputs, attrs, opset)
-            except Exception as error:
-                why = str(error).strip().splitlines()[-1]
-                raise UnsupportedError(
-                    f"node {tensor!r} ({op_name}): TVM's importer does not take it: {why}"
-                ) from error
+        except IntaglioError:
+            raise
+        except Exception as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise UnsupportedError(
+                f"node {tensor!r} ({op_name}): TVM's importer does not take it: {why}"
+            ) from error
         if isinstance(result, relax.Tuple):
             names = self._names(tensor, result)
             fields = zip(result.fields, names, strict=True)
             return relax.Tuple([self._named(item, name) for item, name in fields])
         return self._named(result, tensor)
+
+    def _converted(self, op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr | None:
+        """The operators that are converted here; None for what is left to TVM."""
+        tensor = attrs["tvm_custom"]["name"]
+        if op_name in ("QuantizeLinear", "DequantizeLinear"):
+            return _convert_qdq(op_name, inputs, attrs)
+        if op_name == "Gather" and isinstance(inputs[1], GenericConst):
+            return _convert_gather(inputs, attrs)
+        if op_name == "LayerNormalization" and len(self._outputs.get(tensor, [tensor])) == 1:
+            return _convert_layer_norm(inputs, attrs)
+        if op_name == "Clip" and all(bound is None or isinstance(bound, GenericConst) for bound in inputs[1:3]):
+            return _convert_clip(inputs)
+        if op_name in PAIRWISE:
+            return functools.reduce(lambda a, b: self.bb.normalize(PAIRWISE[op_name](a, b)), inputs)
+        return None
 
     def _names(self, tensor: str, result: relax.Tuple) -> list[str]:
         outputs = self._outputs.get(tensor, [tensor])
@@ -156,6 +171,15 @@ def _convert_gather(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
     size = int(x.ty.shape[axis])
     counted = np.where(indices < 0, indices + size, indices).astype("int64")
     return relax.op.take(x, relax.const(counted), axis=axis)
+
+
+def _convert_clip(inputs: Any) -> relax.Expr:
+    """A clip between numbers, which stays one operator; a missing bound, or NaN, does not bound."""
+    bounds = [-np.inf, np.inf]
+    for index, bound in enumerate(inputs[1:3]):
+        if bound is not None and not np.isnan(bound.value.numpy()):
+            bounds[index] = float(bound.value.numpy())
+    return relax.op.clip(inputs[0], *bounds)
 
 
 def _convert_layer_norm(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
