@@ -27,6 +27,7 @@ from intaglio.passes.integer import lazy
 from intaglio.passes.integer.functions import identity, is_gelu
 from intaglio.passes.integer.lazy import Const, Kind, Move, OnGrid, Pending, Probabilities, Unary, Value
 from intaglio.passes.integer.moves import attrs_of
+from intaglio.passes.integer.narrow import narrowed
 
 PROBABILITY_GRID = Grid(1.0 / 256, -128, "int8")
 
@@ -186,6 +187,7 @@ class Emitter:
     # --- exact results --------------------------------------------------------------------------------------
 
     def _pending(self, value: Pending, grid: Grid) -> OnGrid:
+        value = narrowed(value)
         inner = Grid(grid.scale / abs(value.factor), grid.zero_point, grid.dtype)
         kind = value.kind if value.factor > 0 else lazy.negated(value.kind)
         expr = self._kind(kind, inner, value.nodes)
