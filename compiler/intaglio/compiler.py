@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,8 +42,10 @@ class Options:
             raise InputError(f"--input must be float or uint8, not {self.input_kind!r}")
         if self.nonlinear not in ("exact", "ivit"):
             raise InputError(f"--nonlinear must be exact or ivit, not {self.nonlinear!r}")
-        if any(value <= 0 for value in self.std):
+        if not all(0 < value < math.inf for value in self.std):
             raise InputError(f"--std must be positive, not {list(self.std)}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise InputError(f"--mean must be finite, not {list(self.mean)}")
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -1144,3 +1144,60 @@ def test_a_scalar_of_a_higher_rank_raises_the_rank(opcode: str, tmp_path: Path) 
         assert_same(g, y, tmp_path)
     except UnsupportedError as error:
         assert "shape" in str(error)
+
+
+# --- dialects -----------------------------------------------------------------------------------------------
+
+
+def qcdq(g: Graph, x: str, low: int, high: int) -> str:
+    """Q, Clip of integers, DQ: how Brevitas writes fewer bits than its type has."""
+    grid = (g.constant(0.25), g.constant(1, "int8"))
+    integers = g.op(
+        "Clip", g.op("QuantizeLinear", x, *grid), g.constant(low, "int8"), g.constant(high, "int8")
+    )
+    return g.op("DequantizeLinear", integers, *grid)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-8, 7), (-127, 127), (0, 3)])
+def test_qcdq_of_few_bits(low: int, high: int, tmp_path: Path) -> None:
+    g = Graph(1, 40, 24)
+    # A coarse input has coarse accumulator steps, to which the bias is rounded.
+    assert_same(g, g.linear(qcdq(g, "x", low, high), 32), tmp_path, equal=0.97)
+    assert_same(g, qcdq(g, g.linear(g.q("x"), 32, quantize=False), low, high), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "narrow"),
+    [(2, 1, 1), (3, 1, 0), (4, 0, 0), (6, 1, 1), (8, 1, 0), (8, 0, 1), (16, 1, 0)],
+)
+@pytest.mark.parametrize("behind", ["input", "linear"])
+def test_qonnx(behind: str, bits: int, signed: int, narrow: int, tmp_path: Path) -> None:
+    """Against the same graph with clip and round spelled out, as ONNX Runtime has no Quant."""
+    low, high = (
+        (narrow - (1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1 - narrow)
+    )
+    scale = np.float32(2.5 / (1 << (bits - 1)))
+    programs, results = [], []
+    for quant in (True, False):
+        g = Graph(1, 40, 24)
+        x = "x" if behind == "input" else g.linear(g.q("x"), 24, quantize=False, bias=False)
+        if quant:
+            grid = (g.constant(scale), g.constant(0.0), g.constant(float(bits)))
+            y = g.op("Quant", x, *grid, domain="qonnx.custom_op.general", signed=signed, narrow=narrow)
+            programs.append(
+                compile_model(g.model(y if behind != "input" else g.op("Transpose", y)), tmp_path)
+            )
+            results.append(run_program(programs[0], g.samples))
+        else:
+            rounded = g.op("Round", g.op("Div", x, g.constant(scale)))
+            y = g.op("Mul", g.op("Clip", rounded, g.constant(low), g.constant(high)), g.constant(scale))
+            results.append(g.evaluate(y if behind != "input" else g.op("Transpose", y)))
+    difference = np.abs(results[0] - results[1]) / scale
+    assert difference.max() < 1.5
+    assert (difference < 0.5).mean() >= 0.99
+
+
+@pytest.mark.parametrize("opcode", ["Max", "Min", "Sum"])
+def test_variadic_operators_of_a_tensor_and_numbers(opcode: str, tmp_path: Path) -> None:
+    g = Graph(1, 40, 24)
+    assert_same(g, g.q(g.op(opcode, g.q("x"), g.constant(0.2), g.constant([0.1]))), tmp_path)

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import onnx
 import tvm
+from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
 
-from intaglio.errors import IntaglioError, UnsupportedError
+from intaglio.errors import IntaglioError, ModelError, UnsupportedError
 from intaglio.frontend.dialects import to_standard
 from intaglio.frontend.load import describe, load, opset_of
 from intaglio.frontend.simplify import simplify
+
+Array = NDArray[Any]
 
 ACTIVATION_TYPES = ("int8", "uint8", "int16", "uint16")
 # Of any number of operands; TVM's importer stacks and reduces them.
@@ -64,6 +67,8 @@ def to_relax(model: onnx.ModelProto) -> Imported:
             f"the model has {len(inputs)} inputs and {len(model.graph.output)} outputs; intaglio compiles models "
             "with one image input and one output: cut the graph to them"
         )
+    _refuse_constant_output(model, inputs[0].name)
+    _refuse_widths(model)
     names = {out: node.name or node.output[0] for node in model.graph.node for out in node.output}
     # TVM's importer prints on errors.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -71,6 +76,35 @@ def to_relax(model: onnx.ModelProto) -> Imported:
         importer = _Importer()
         module = importer.from_onnx(model.graph, opset_of(model))
     return Imported(module, importer.provenance, names, inputs[0].name, model.graph.output[0].name)
+
+
+def _refuse_constant_output(model: onnx.ModelProto, source: str) -> None:
+    reached = {source}
+    for node in model.graph.node:
+        if reached.intersection(node.input):
+            reached.update(node.output)
+    output = model.graph.output[0].name
+    if output not in reached:
+        raise UnsupportedError(f"the output {output!r} is not computed from the input {source!r}")
+
+
+def _refuse_widths(model: onnx.ModelProto) -> None:
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    types |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        kind = {"QuantizeLinear": node.output[:1], "DequantizeLinear": node.input[:1]}.get(node.op_type, [])
+        for name in kind:
+            code = types.get(name, onnx.TensorProto.INT8)
+            dtype = onnx.TensorProto.DataType.Name(code).lower()
+            if node.op_type == "QuantizeLinear" and dtype not in ACTIVATION_TYPES:
+                raise UnsupportedError(
+                    f"node {describe(node)}: {dtype} activations are not supported; use 8 or 16 bits"
+                )
+            if not dtype.lstrip("u").startswith("int"):
+                raise UnsupportedError(
+                    f"node {describe(node)}: {dtype} constants are not supported; quantize them to integers"
+                )
 
 
 def _refuse_unknown(model: onnx.ModelProto) -> None:
@@ -99,7 +133,12 @@ class _Importer(ONNXGraphImporter):
         for node in graph.node:
             node.name = node.output[0]
         self._outputs = {node.name: list(node.output) for node in graph.node}
-        return super().from_onnx(graph, opset)
+        try:
+            return super().from_onnx(graph, opset)
+        except Exception:
+            with contextlib.suppress(Exception):
+                self.bb._end_block()  # left open by the exception; TVM would complain on standard error
+            raise
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
         array = onnx.numpy_helper.to_array(tensor_proto)
@@ -112,6 +151,7 @@ class _Importer(ONNXGraphImporter):
             result = self._converted(op_name, inputs, attrs)
             if result is None:
                 result = super()._convert_operator(op_name, inputs, attrs, opset)
+            return self._all_named(result, tensor)
         except IntaglioError:
             raise
         except Exception as error:
@@ -119,11 +159,6 @@ class _Importer(ONNXGraphImporter):
             raise UnsupportedError(
                 f"node {tensor!r} ({op_name}): TVM's importer does not take it: {why}"
             ) from error
-        if isinstance(result, relax.Tuple):
-            names = self._names(tensor, result)
-            fields = zip(result.fields, names, strict=True)
-            return relax.Tuple([self._named(item, name) for item, name in fields])
-        return self._named(result, tensor)
 
     def _converted(self, op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr | None:
         """The operators that are converted here; None for what is left to TVM."""
@@ -134,11 +169,19 @@ class _Importer(ONNXGraphImporter):
             return _convert_gather(inputs, attrs)
         if op_name == "LayerNormalization" and len(self._outputs.get(tensor, [tensor])) == 1:
             return _convert_layer_norm(inputs, attrs)
-        if op_name == "Clip" and all(bound is None or isinstance(bound, GenericConst) for bound in inputs[1:3]):
+        if op_name == "Clip" and all(
+            bound is None or isinstance(bound, GenericConst) for bound in inputs[1:3]
+        ):
             return _convert_clip(inputs)
         if op_name in PAIRWISE:
             return functools.reduce(lambda a, b: self.bb.normalize(PAIRWISE[op_name](a, b)), inputs)
         return None
+
+    def _all_named(self, result: relax.Expr, tensor: str) -> relax.Expr:
+        if not isinstance(result, relax.Tuple):
+            return self._named(result, tensor)
+        fields = zip(result.fields, self._names(tensor, result), strict=True)
+        return relax.Tuple([self._named(item, name) for item, name in fields])
 
     def _names(self, tensor: str, result: relax.Tuple) -> list[str]:
         outputs = self._outputs.get(tensor, [tensor])
@@ -158,7 +201,7 @@ def _dtype_name(elem_type: int) -> str:
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)).name
 
 
-def _widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _widened(array: Array) -> Array:
     """4-bit constants as 8-bit ones: same values, a type NumPy has."""
     narrow = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}.get(array.dtype.name)
     return np.asarray(array.astype(narrow) if narrow else array, order="C")
@@ -170,6 +213,11 @@ def _convert_gather(inputs: Any, attrs: dict[str, Any]) -> relax.Expr:
     axis = attrs.get("axis", 0) % len(x.ty.shape)
     size = int(x.ty.shape[axis])
     counted = np.where(indices < 0, indices + size, indices).astype("int64")
+    if counted.min(initial=0) < 0 or counted.max(initial=0) >= size:
+        node = attrs["tvm_custom"]["name"]
+        raise ModelError(
+            f"node {node!r} (Gather): its indices run from {indices.min()} to {indices.max()}, on an axis of {size}"
+        )
     return relax.op.take(x, relax.const(counted), axis=axis)
 
 
@@ -210,14 +258,26 @@ def _convert_qdq(op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr
         else np.zeros(scales.shape, _quantized_dtype(op_name, x, attrs))
     )
     axis = attrs.get("axis", 1)
+    _check_grid(node, scales, zeros, tuple(int(n) for n in x.ty.shape), axis)
     if scales.size == 1:
         scales, zeros, axis = scales.reshape(()).astype("float32"), zeros.reshape(()), -1
     if op_name == "DequantizeLinear":
         return relax.op.dequantize(x, relax.const(scales), relax.const(zeros), axis=axis)
-    dtype = str(zeros.dtype)
-    if dtype not in ACTIVATION_TYPES:
-        raise UnsupportedError(f"node {node!r}: {dtype} activations are not supported; use 8 or 16 bits")
-    return relax.op.quantize(x, relax.const(scales), relax.const(zeros), axis=axis, out_dtype=dtype)
+    return relax.op.quantize(
+        x, relax.const(scales), relax.const(zeros), axis=axis, out_dtype=str(zeros.dtype)
+    )
+
+
+def _check_grid(node: str, scales: Array, zeros: Array, shape: tuple[int, ...], axis: int) -> None:
+    if not np.isfinite(scales).all():
+        wrong = scales[~np.isfinite(scales)].reshape(-1)[0]
+        raise UnsupportedError(f"node {node!r} has the scale {wrong}; scales are positive numbers")
+    if zeros.size != scales.size:
+        raise UnsupportedError(
+            f"node {node!r} has {zeros.size} zero points and {scales.size} scales, not as many"
+        )
+    if scales.size > 1 and (not -len(shape) <= axis < len(shape) or scales.shape != (shape[axis],)):
+        raise UnsupportedError(f"node {node!r} has {scales.size} scales, on axis {axis} of {list(shape)}")
 
 
 def _quantized_dtype(op_name: str, x: relax.Expr, attrs: dict[str, Any]) -> str:

@@ -17,10 +17,12 @@ def load(path: Path) -> onnx.ModelProto:
 
     Raises ModelError if the file is missing, is not ONNX, is truncated or fails ONNX's own structural check.
     """
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; give the path of an ONNX model")
     if not path.is_file():
         raise ModelError(f"{path}: no such file; give the path of an ONNX model")
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # whatever its suffix
     except DecodeError as error:
         raise ModelError(f"{path}: not an ONNX file, or truncated: {error}") from error
     except (OSError, onnx.checker.ValidationError) as error:
@@ -45,7 +47,40 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
             f"{path}: opset {opset} of ai.onnx is not supported; export the model with opset "
             f"{MINIMUM_OPSET} to {newest}"
         )
+    _check_tensors(path, model.graph)
     _check_names(path, model.graph)
+    _check_nodes(path, model)
+
+
+def _check_tensors(path: Path, graph: onnx.GraphProto) -> None:
+    for tensor in graph.initializer:
+        try:
+            onnx.numpy_helper.to_array(tensor)
+        except (
+            Exception
+        ) as error:  # of many kinds: unknown types, lengths that do not fit, negative dimensions
+            why = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{path}: the constant {tensor.name!r} is damaged ({why})") from error
+
+
+def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
+    """Operands, results and attributes of standard ops, against ONNX's own schemas."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
+    context.opset_imports |= {"": opset_of(model)}
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type):
+            continue
+        if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
+            continue  # its body reads tensors from outside, which this check does not know
+        if not node.output:
+            raise ModelError(f"{path}: node {describe(node)} has no output; the file is damaged")
+        try:
+            onnx.checker.check_node(node, context)
+        except onnx.checker.ValidationError as error:
+            why = str(error).strip().splitlines()[0]
+            raise ModelError(f"{path}: node {describe(node)} is malformed: {why}") from error
 
 
 def _check_names(path: Path, graph: onnx.GraphProto) -> None:
@@ -57,6 +92,11 @@ def _check_names(path: Path, graph: onnx.GraphProto) -> None:
             raise ModelError(
                 f"{path}: node {describe(node)} reads {missing[0]!r}, which nothing before it defines; "
                 "the file is damaged or its nodes are not in topological order"
+            )
+        twice = [name for name in node.output if name and name in known]
+        if twice:
+            raise ModelError(
+                f"{path}: node {describe(node)} defines {twice[0]!r}, which is defined twice; the file is damaged"
             )
         known.update(node.output)
     for output in graph.output:

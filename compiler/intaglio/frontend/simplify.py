@@ -17,7 +17,15 @@ from intaglio.errors import ModelError, UnsupportedError
 from intaglio.frontend.load import describe, opset_of
 
 ALIASES = {"Identity", "Dropout"}
-KEEP = {"DequantizeLinear"}
+RANDOM = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+KEEP = {"DequantizeLinear", *RANDOM}
 SMALL = 4096
 
 
@@ -44,7 +52,12 @@ def static_shape(value: TypeProto, name: str) -> tuple[int, ...]:
             f"tensor {name!r} has the dynamic shape {shown}; intaglio compiles static shapes: export the model with a "
             "fixed image size (only a symbolic batch is bound, by --batch)"
         )
-    return tuple(d.dim_value for d in dims)
+    shape = tuple(d.dim_value for d in dims)
+    if any(n < 1 for n in shape):
+        raise UnsupportedError(
+            f"tensor {name!r} has the shape {list(shape)}: there is nothing in it to compute with"
+        )
+    return shape
 
 
 def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
@@ -54,6 +67,11 @@ def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
     for value in graph.input:
         if value.name in constants:
             continue
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            raise UnsupportedError(
+                f"input {value.name!r} is no tensor but a {kind}; intaglio takes one image tensor"
+            )
         dims = value.type.tensor_type.shape.dim
         if not dims:
             raise UnsupportedError(
@@ -90,7 +108,7 @@ class _Walker:
         """The node with its inputs' aliases resolved, or None if it has become an alias or a constant."""
         for index, name in enumerate(node.input):
             node.input[index] = self.alias.get(name, name)
-        if node.op_type in ALIASES and not node.domain:
+        if self._is_alias(node):
             self.alias[node.output[0]] = node.input[0]
             return None
         if node.op_type == "Constant" and not node.domain:
@@ -103,6 +121,15 @@ class _Walker:
             return self._fold(node)
         self._infer(node)
         return node
+
+    def _is_alias(self, node: onnx.NodeProto) -> bool:
+        """Whether the only result of `node` is its first input: not so if it drops values, as in training."""
+        if node.op_type not in ALIASES or node.domain or any(node.output[1:]):
+            return False
+        training = node.input[2] if len(node.input) > 2 else ""
+        return not training or (
+            self._is_constant(training) and not numpy_helper.to_array(self._tensor(training)).any()
+        )
 
     def _is_constant(self, name: str) -> bool:
         return name == "" or name in self.initializers or name in self.new

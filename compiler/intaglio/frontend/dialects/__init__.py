@@ -8,6 +8,7 @@ import onnx
 
 from intaglio.frontend.dialects.attention import expand_attention
 from intaglio.frontend.dialects.contrib import rewrite_contrib
+from intaglio.frontend.dialects.qcdq import rewrite_qcdq
 from intaglio.frontend.dialects.qonnx import rewrite_qonnx
 from intaglio.frontend.dialects.qoperator import rewrite_qoperator
 
@@ -17,6 +18,7 @@ DIALECTS: list[Dialect] = [
     rewrite_contrib,  # com.microsoft Q/DQ (Quark, ORT contrib), Gelu, ... -> ai.onnx
     rewrite_qoperator,  # QLinearMatMul, QLinearConv, QGemm, QLinearAdd, ... -> DQ, op, Q
     rewrite_qonnx,  # Quant -> Q, DQ
+    rewrite_qcdq,  # Q, Clip, DQ -> Q, DQ, Clip, Q, DQ
     expand_attention,  # ai.onnx Attention (opset 23) -> MatMul, Softmax, MatMul
 ]
 

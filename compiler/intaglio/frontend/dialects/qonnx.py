@@ -77,8 +77,30 @@ def _quantizer(rewriter: Rewriter, node: onnx.NodeProto) -> _Quantizer:
     mode = attrs.get("rounding_mode", b"ROUND").decode()
     if mode.upper() not in ("ROUND", "HALF_EVEN"):
         raise UnsupportedError(f"node {describe(node)}: rounding mode {mode!r} is not ROUND (half to even)")
+    _check(node, scale, zero, bits)
     signed, narrow = bool(attrs.get("signed", 1)), bool(attrs.get("narrow", 0))
     return _Quantizer(scale, zero, int(bits.item()), signed, narrow)
+
+
+def _check(node: onnx.NodeProto, scale: Array, zero: Array, bits: Array) -> None:
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise UnsupportedError(f"node {describe(node)}: scales must be positive numbers, not {scale.min()}")
+    for name, values in (("zero point", zero), ("bit width", bits)):
+        if not (values == np.rint(values)).all():
+            shown = values[values != np.rint(values)][0]
+            raise UnsupportedError(f"node {describe(node)}: the {name} {shown} is not a whole number")
+    if bits.size != 1:
+        raise UnsupportedError(
+            f"node {describe(node)}: one bit width for all channels is needed, not {bits.size}"
+        )
+
+
+def _check_zero(node: onnx.NodeProto, zero: Array, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    if zero.min() < info.min or zero.max() > info.max:
+        raise UnsupportedError(
+            f"node {describe(node)}: a zero point is outside {dtype}, which holds the integers"
+        )
 
 
 def _range(bits: int, signed: bool) -> tuple[int, int]:
@@ -113,6 +135,7 @@ def _constant(rewriter: Rewriter, node: onnx.NodeProto, weight: Array, quantizer
     low, high = quantizer.limits
     values = np.clip(np.rint(weight / scale + zero), low, high)
     dtype = _storage(bits, low, high)
+    _check_zero(node, zero, dtype)
     vector, axis = _axis(scale, node)
     zeros = np.broadcast_to(zero.reshape(-1) if zero.size > 1 else zero.reshape(()), vector.shape)
     inputs = [
@@ -131,13 +154,16 @@ def _activation(rewriter: Rewriter, node: onnx.NodeProto, quantizer: _Quantizer)
         )
     if scale.size != 1 or zero.size != 1:
         raise UnsupportedError(f"node {describe(node)}: activations are quantized per tensor only")
-    x = node.input[0]
     width = 8 if bits <= 8 else 16
+    dtype = f"{'' if quantizer.signed else 'u'}int{width}"
+    _check_zero(node, zero, dtype)
+    grid = [rewriter.constant(scale.item(), "float32"), rewriter.constant(zero.item(), dtype)]
+    x = node.input[0]
     if quantizer.limits != _range(width, quantizer.signed):
+        # Rounded to the whole type first: then the clip is a function of integers. Its bounds are on the grid.
         step = float(scale.item())
         bounds = [rewriter.constant((v - zero.item()) * step, "float32") for v in quantizer.limits]
-        x = rewriter.node("Clip", [x, *bounds])
-    dtype = f"{'' if quantizer.signed else 'u'}int{width}"
-    grid = [rewriter.constant(scale.item(), "float32"), rewriter.constant(zero.item(), dtype)]
+        rounded = rewriter.node("DequantizeLinear", [rewriter.node("QuantizeLinear", [x, *grid]), *grid])
+        x = rewriter.node("Clip", [rounded, *bounds])
     quantized = rewriter.node("QuantizeLinear", [x, *grid])
     rewriter.node("DequantizeLinear", [quantized, *grid], node.output[0])

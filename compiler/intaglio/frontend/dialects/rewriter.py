@@ -29,6 +29,10 @@ class Rewriter:
         self._nodes.append(helper.make_node(op, list(inputs), [name], name=self._source, **attrs))
         return name
 
+    def keep(self, node: onnx.NodeProto) -> None:
+        """Append `node` as it is."""
+        self._nodes.append(node)
+
     def constant(self, value: ArrayLike, dtype: Any) -> str:
         """A new initializer with `value`."""
         name = self._fresh("const")
