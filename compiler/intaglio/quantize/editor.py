@@ -14,6 +14,14 @@ Array = NDArray[Any]
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
+def _zero(zero_point: int, dtype: str) -> Array:
+    """The zero point as it is stored: 8-bit activations unsigned, the same grid shifted by 128.
+
+    ONNX Runtime's x86 kernels take u8 x s8; at opset 21 it rewrites s8 activations into models that it then refuses.
+    """
+    return np.asarray(zero_point + 128, np.uint8) if dtype == "int8" else np.asarray(zero_point, dtype)
+
+
 class Editor:
     """Inserts nodes into `model`, in place. Nodes and tensors that were there keep their names."""
 
@@ -33,7 +41,7 @@ class Editor:
         """
         grid = [
             self._constant(self._fresh(f"{tensor}/scale"), np.float32(scale)),
-            self._constant(self._fresh(f"{tensor}/zero"), np.zeros((), dtype)),
+            self._constant(self._fresh(f"{tensor}/zero"), _zero(0, dtype)),
         ]
         self._grids[tensor] = grid
         source, target = self._split(tensor)
@@ -48,7 +56,7 @@ class Editor:
         """Give the pair that `quantize` inserted its grid."""
         names = self._grids[tensor]
         self._replace(names[0], np.float32(scale))
-        self._replace(names[1], np.asarray(zero_point, dtype))
+        self._replace(names[1], _zero(zero_point, dtype))
 
     def own_pair(self, tensor: str) -> str | None:
         """Output of the DequantizeLinear of a pair that quantizes `tensor` already, if there is one."""
