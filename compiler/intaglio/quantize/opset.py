@@ -12,14 +12,17 @@ from onnx import helper, numpy_helper, version_converter
 from intaglio.errors import ModelError
 from intaglio.frontend.load import opset_of
 from intaglio.quantize.editor import QDQ
-from intaglio.quantize.session import run
+from intaglio.quantize.session import opens_optimized, run
 
 WIDE_OPSET = 21
 CONTRIB = "com.microsoft"
 
 
 def raise_opset(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.ModelProto:
-    """`model` in opset 21 or later if ONNX's converter gets it there and the result computes the same, else `model`."""
+    """`model` in opset 21 or later if ONNX's converter gets it there and the result computes the same, else `model`.
+
+    Also `model` where a default session would refuse the converted one.
+    """
     if opset_of(model) >= WIDE_OPSET:
         return model
     untyped = _copy(model)
@@ -31,7 +34,7 @@ def raise_opset(model: onnx.ModelProto, images: NDArray[np.float32]) -> onnx.Mod
         return model
     names = {name for node in converted.graph.node for name in node.output}
     kept = all(name in names for node in model.graph.node for name in node.output if name)
-    return converted if same and kept else model
+    return converted if same and kept and opens_optimized(with_contrib(converted)) else model
 
 
 def with_contrib(model: onnx.ModelProto) -> onnx.ModelProto:
