@@ -196,6 +196,27 @@ def a_weight_scale_that_is_nan() -> onnx.ModelProto:
     return _with_weight(WEIGHTS, np.asarray(np.nan))
 
 
+@bad("UnsupportedError", "DequantizeLinear_", "-0.05", "positive")
+def one_negative_weight_scale() -> onnx.ModelProto:
+    scale = np.ones(32)
+    scale[3] = -0.05
+    return _with_weight(WEIGHTS, scale, axis=1)
+
+
+@bad("UnsupportedError", "Add_", "'constant_", "nan")
+def a_bias_that_is_nan() -> onnx.ModelProto:
+    g = _graph()
+    y = g.op("Add", g.linear(g.q("x"), 32, quantize=False), g.constant(np.full(32, np.nan)))
+    return g.model(g.q(y, scale=0.1, zero=0))
+
+
+@bad("UnsupportedError", "Add_", "'constant_", "-inf")
+def a_mask_of_minus_infinity() -> onnx.ModelProto:
+    g = _graph()
+    y = g.q(g.op("Add", g.q("x"), g.constant(np.full((8, 24), -np.inf))), scale=0.1, zero=0)
+    return g.model(g.q(g.op("Softmax", y, axis=-1), scale=0.1, zero=0))
+
+
 @bad("UnsupportedError", "DequantizeLinear_", "scale", "inf")
 def one_infinite_weight_scale() -> onnx.ModelProto:
     scale = np.ones(32)

@@ -28,6 +28,13 @@ Array = NDArray[Any]
 ACTIVATION_TYPES = ("int8", "uint8", "int16", "uint16")
 # Of any number of operands; TVM's importer stacks and reduces them.
 PAIRWISE = {"Max": relax.op.maximum, "Min": relax.op.minimum, "Sum": relax.op.add}
+REAL_TYPES = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.BFLOAT16,
+)
+UNBOUNDED = ("Clip", "Max", "Min", "Where", "QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def to_relax(model: onnx.ModelProto) -> Imported:
         )
     _refuse_constant_output(model, inputs[0].name)
     _refuse_widths(model)
+    _refuse_infinite(model)
     names = {out: node.name or node.output[0] for node in model.graph.node for out in node.output}
     # TVM's importer prints on errors.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -107,6 +115,23 @@ def _refuse_widths(model: onnx.ModelProto) -> None:
                 )
 
 
+def _refuse_infinite(model: onnx.ModelProto) -> None:
+    """Bounds may be infinite, and conditions choose between any numbers; Q/DQ check their grids themselves."""
+    readers = {
+        name: node for node in model.graph.node if node.op_type not in UNBOUNDED for name in node.input
+    }
+    for tensor in model.graph.initializer:
+        if tensor.name not in readers or tensor.data_type not in REAL_TYPES:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if not np.isfinite(values).all():
+            wrong = values[~np.isfinite(values)][0]
+            raise UnsupportedError(
+                f"node {describe(readers[tensor.name])} reads the constant {tensor.name!r}, which holds {wrong}; "
+                "integers have no such value"
+            )
+
+
 def _refuse_unknown(model: onnx.ModelProto) -> None:
     known = set(_get_convert_map())
     unknown = [
@@ -133,6 +158,9 @@ class _Importer(ONNXGraphImporter):
         for node in graph.node:
             node.name = node.output[0]
         self._outputs = {node.name: list(node.output) for node in graph.node}
+        self._shapes = {
+            value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info
+        }
         try:
             return super().from_onnx(graph, opset)
         except Exception:
@@ -141,9 +169,14 @@ class _Importer(ONNXGraphImporter):
             raise
 
     def _parse_array(self, tensor_proto: onnx.TensorProto) -> Any:
-        array = onnx.numpy_helper.to_array(tensor_proto)
+        array = _widened(onnx.numpy_helper.to_array(tensor_proto))
         tensor_proto.ClearField("raw_data")
-        return tvm.runtime.tensor(_widened(array))
+        try:
+            return tvm.runtime.tensor(array)
+        except Exception as error:  # types that NumPy and TVM lay out differently, or that TVM does not have
+            raise UnsupportedError(
+                f"the constant {tensor_proto.name!r} has the type {array.dtype}, which is not supported"
+            ) from error
 
     def _convert_operator(self, op_name: str, inputs: Any, attrs: dict[str, Any], opset: int) -> relax.Expr:
         tensor = attrs["tvm_custom"]["name"]
@@ -194,7 +227,16 @@ class _Importer(ONNXGraphImporter):
             result = self.bb.emit(result, name_hint=tensor)
         if isinstance(result, relax.Var):
             self.provenance.setdefault(result.name, tensor)
+        self._check_shape(result, tensor)
         return result
+
+    def _check_shape(self, result: relax.Expr, tensor: str) -> None:
+        """What ONNX infers and what TVM infers must agree, or the two mean different things."""
+        if not isinstance(result.ty, relax.TensorType) or tensor not in self._shapes:
+            return
+        here, there = [int(n) for n in result.ty.shape], self._shapes[tensor]
+        if here != there:
+            raise UnsupportedError(f"node {tensor!r}: ONNX infers the shape {there}, TVM's importer {here}")
 
 
 def _dtype_name(elem_type: int) -> str:
@@ -269,9 +311,9 @@ def _convert_qdq(op_name: str, inputs: Any, attrs: dict[str, Any]) -> relax.Expr
 
 
 def _check_grid(node: str, scales: Array, zeros: Array, shape: tuple[int, ...], axis: int) -> None:
-    if not np.isfinite(scales).all():
-        wrong = scales[~np.isfinite(scales)].reshape(-1)[0]
-        raise UnsupportedError(f"node {node!r} has the scale {wrong}; scales are positive numbers")
+    wrong = scales[~(np.isfinite(scales) & (scales >= 0))]
+    if wrong.size:
+        raise UnsupportedError(f"node {node!r} has the scale {wrong[0]}, which is not a positive number")
     if zeros.size != scales.size:
         raise UnsupportedError(
             f"node {node!r} has {zeros.size} zero points and {scales.size} scales, not as many"

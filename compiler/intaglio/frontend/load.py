@@ -47,9 +47,26 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
             f"{path}: opset {opset} of ai.onnx is not supported; export the model with opset "
             f"{MINIMUM_OPSET} to {newest}"
         )
+    _check_text(path, model)
     _check_tensors(path, model.graph)
     _check_names(path, model.graph)
     _check_nodes(path, model)
+
+
+def _check_text(path: Path, model: onnx.ModelProto) -> None:
+    """Names must be text: protobuf hands out what a damaged file holds instead."""
+    graph = model.graph
+    texts = [value.name for value in [*graph.input, *graph.output, *graph.initializer]]
+    texts += [entry.domain for entry in model.opset_import]
+    texts += [d.dim_param for value in graph.input for d in value.type.tensor_type.shape.dim]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    for text in texts:
+        if not isinstance(text, str) or not text.isprintable():
+            raise ModelError(
+                f"{path}: a name of its graph is not readable text ({text!r}); the file is damaged"
+            )
 
 
 def _check_tensors(path: Path, graph: onnx.GraphProto) -> None:
