@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
+_OFFSETS = {"tensor(int8)": 0, "tensor(uint8)": 128, "tensor(int16)": 0, "tensor(uint16)": 32768}
+"""Types of integers on a grid, and what brings each to the signed type that a compiled model returns."""
+
 _CHUNK = 50
 """Samples per call where the model leaves its batch open."""
 
@@ -82,6 +85,11 @@ class Oracle:
         """The batch that the model is bound to, `None` if it is open."""
         size = self._input.shape[0] if self._input.shape else None
         return size if isinstance(size, int) else None
+
+    @property
+    def offset(self) -> int | None:
+        """What its results are above a compiled model's, where it ends in QuantizeLinear; `None` for real values."""
+        return _OFFSETS.get(self._session.get_outputs()[0].type)
 
     def run(
         self, x: NDArray[np.float32], done: Callable[[int], None] = lambda _: None

@@ -30,6 +30,7 @@ def test_unknown_target(tmp_path: Path, model: Path) -> None:
         (("--threads", "-1"), "--threads: expected a number of at least 1, not -1."),
         (("--mean", "x", "--std", "1"), "--mean: expected numbers separated by commas, not 'x'."),
         (("--input", "uint8", "--mean", "0", "--std", "0"), "--std: expected positive numbers, not '0'."),
+        (("--input", "uint8", "--mean", "0.5"), "--mean and --std: expected both or neither."),
     ],
 )
 def test_options_of_compile(tmp_path: Path, model: Path, options: tuple[str, ...], sentence: str) -> None:

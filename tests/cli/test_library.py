@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from intaglio import artifact, feed
+from intaglio import artifact, disassembly, feed, target, verify
 from intaglio.classes import top_classes
+from intaglio.compiler import compile_model
 from intaglio.data import Dataset, Normalization, Samples
 from intaglio.errors import InputError, ModelError
 from intaglio.evaluate import evaluate, float_sibling
@@ -74,6 +77,48 @@ def test_agreement() -> None:
     assert top1_agreement(logits, np.array([[0.0, 9.0], [0.0, 9.0]])) == 0.5
     assert same_index(np.array([3.0, 4.0]), np.array([3.0, 5.0])) == 0.5
     assert same_index(np.array([[3.0, 1.0]]), np.array([[3.0, 2.0]])) == 1
+
+
+@pytest.mark.parametrize("name", ["cpu", "c"])
+def test_a_difference_and_a_float_are_found(
+    compiled: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = artifact.load(compiled / "pixels")
+    samples = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
+    with Executor(model, "reference") as executor:
+        expected = executor.run(samples)
+    assert verify._check(model, name, samples, expected) == verify.Execution(name, 0, [])
+
+    expected[1, 3] += 1
+    monkeypatch.setattr(disassembly, "float_instructions", lambda library: [f"found in {library.suffix}"])
+    assert verify._check(model, name, samples, expected) == verify.Execution(name, 1, ["found in .so"])
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("uint8", 150), ("int8", -20), ("uint16", 40000), ("int16", 7)])
+def test_a_model_that_ends_in_integers(tmp_path: Path, dtype: str, zero: int) -> None:
+    """ONNX Runtime's integers are compared on their grid, whatever their type and zero point."""
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    constants = [
+        helper.make_tensor("fine", TensorProto.FLOAT, [], [0.02]),
+        helper.make_tensor("none", TensorProto.INT8, [], [0]),
+        helper.make_tensor("coarse", TensorProto.FLOAT, [], [0.03]),
+        helper.make_tensor("zero", code, [], [zero]),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "fine", "none"], ["levels"]),
+        helper.make_node("DequantizeLinear", ["levels", "fine", "none"], ["real"]),
+        helper.make_node("Tanh", ["real"], ["y"]),
+        helper.make_node("QuantizeLinear", ["y", "coarse", "zero"], ["result"]),
+    ]
+    ends = [helper.make_tensor_value_info("result", code, [1, 10])]
+    source = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 10])]
+    graph = helper.make_graph(nodes, "graph", source, ends, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "model.onnx")
+    compiled = compile_model(tmp_path / "model.onnx", target=target.find("null"), out=tmp_path / "out")
+    report = verify.verify(compiled)
+    assert report.cosine > 0.9999
+    assert report.top1_agreement == 1
 
 
 def test_top_classes() -> None:

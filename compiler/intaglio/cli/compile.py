@@ -40,6 +40,7 @@ def compile_(
     debug: Debug = False,
 ) -> Result:
     """Compile MODEL to integer-only code."""
+    from intaglio import feed
     from intaglio import target as targets
     from intaglio.data import parse_channels
 
@@ -47,6 +48,7 @@ def compile_(
     at_least_one("--batch", batch)
     at_least_one("--threads", threads)
     means, stds = parse_channels("--mean", mean), parse_channels("--std", std)
+    feed.given_normalization(means, stds)
     with steps("compile") as progress:
         from intaglio.compiler import compile_model
 
