@@ -200,6 +200,10 @@ class _Importer(ONNXGraphImporter):
             return _convert_qdq(op_name, inputs, attrs)
         if op_name == "Gather" and isinstance(inputs[1], GenericConst):
             return _convert_gather(inputs, attrs)
+        if op_name in ("ArgMax", "ArgMin") and attrs.get("select_last_index"):
+            raise UnsupportedError(
+                f"node {tensor!r} ({op_name}): select_last_index is not supported; ties go to the lower index"
+            )
         if op_name == "LayerNormalization" and len(self._outputs.get(tensor, [tensor])) == 1:
             return _convert_layer_norm(inputs, attrs)
         if op_name == "Clip" and all(

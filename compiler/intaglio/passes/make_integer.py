@@ -71,29 +71,33 @@ class MakeInteger:
         """What calibration would have to supply. Raises UnsupportedError as the pass does."""
         return self._run(module)[1]
 
-    def _run(self, module: tvm.IRModule) -> tuple[tvm.IRModule, list[Missing]]:
+    def _run(self, module: tvm.IRModule, input_dtype: str = "") -> tuple[tvm.IRModule, list[Missing]]:
         graph = Graph(module)
         builder = relax.BlockBuilder()
         emitter = Emitter(builder, self.preprocessing, self.nonlinear)
-        model_input = relax.Var(graph.parameters[0].name, self._input_type(graph))
+        model_input = relax.Var(graph.parameters[0].name, self._input_type(graph, input_dtype))
         walk = Walk(graph, emitter, self.names, model_input, HANDLERS)
         with builder.function("main", [model_input]):
             with builder.dataflow():
                 result = builder.emit_output(walk.result())
             builder.emit_func_output(result)
+        if emitter.input_grid and not input_dtype and emitter.input_grid.dtype != dtype_of(model_input):
+            return self._run(module, emitter.input_grid.dtype)  # its first quantizer is not its direct reader
         if walk.problems:
             raise _unsupported({self.nodes.get(tensor, tensor): why for tensor, why in walk.problems.items()})
         module = builder.get()
-        if walk.output is not None and not emitter.missing:
+        if not emitter.missing:
             module["main"] = module["main"].with_attrs(_interface(walk))
         return module, emitter.missing
 
-    def _input_type(self, graph: Graph) -> relax.TensorType:
-        """uint8 for raw pixels, else the type that the graph quantizes its input to (int16 until that is known)."""
+    def _input_type(self, graph: Graph, known: str) -> relax.TensorType:
+        """uint8 for raw pixels, else the type that the graph quantizes its input to (int16 until that is `known`)."""
         parameter = graph.parameters[0]
+        if known:
+            return relax.TensorType(shape_of(parameter), known)
         if self.preprocessing.kind == "uint8":
             return relax.TensorType(shape_of(parameter), "uint8")
-        if dtype_of(parameter) in ("int8", "int16"):
+        if dtype_of(parameter) in ("int8", "int16", "uint8"):
             return relax.TensorType(shape_of(parameter), dtype_of(parameter))
         users = graph.users(parameter)
         kinds = [dtype_of(user) for user in users if op_name(graph.definition[user]) == "relax.quantize"]
@@ -102,7 +106,7 @@ class MakeInteger:
 
 def _interface(walk: Walk) -> dict[str, str]:
     """Grids of input and output, as function attributes (floats as text: they must survive to the bit)."""
-    grids = {"output": walk.output.grid if walk.output else None, "input": walk.input_grid}
+    grids = {"output": walk.output.grid if walk.output else None, "input": walk.emitter.input_grid}
     return {
         f"{key}_grid": f"{grid.scale!r} {grid.zero_point} {grid.dtype}" for key, grid in grids.items() if grid
     }

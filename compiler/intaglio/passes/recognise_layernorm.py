@@ -118,7 +118,7 @@ class _Matcher:
     def mean(self, expr: relax.Expr) -> relax.Expr | None:
         """X if `expr` is its mean over the last axis, which is kept."""
         call = self.call(expr, "mean")
-        if call is None or not call.attrs.keepdims:
+        if call is None or not call.attrs.keepdims or call.attrs.axis is None:
             return None
         rank = len(shape_of(call.args[0]))
         return call.args[0] if [int(a) % rank for a in call.attrs.axis] == [rank - 1] else None

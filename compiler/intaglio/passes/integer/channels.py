@@ -47,8 +47,8 @@ def with_gain(kind: Kind, gain: Real) -> PerChannel:
     bias = None if kind.bias is None else kind.bias * gain
     weight = kind.weight
     if (gain < 0).any():
-        signs = np.where(gain < 0, -1, 1).astype(np.int16)
-        weight = weight.astype(np.int16) * signs.reshape([-1] + [1] * (weight.ndim - 1))
+        signs = np.where(gain < 0, -1, 1).astype(np.int32)
+        weight = weight.astype(np.int32) * signs.reshape([-1] + [1] * (weight.ndim - 1))
     return replace(kind, weight=weight, weight_scale=kind.weight_scale * np.abs(gain), bias=bias)
 
 

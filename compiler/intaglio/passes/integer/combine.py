@@ -30,6 +30,7 @@ from intaglio.passes.integer.lazy import (
     Sum,
     Unary,
     Value,
+    is_two_sided,
 )
 from intaglio.passes.integer.walk import Bound, RefusedError, Walk
 
@@ -58,7 +59,7 @@ def binary(walk: Walk, bound: Bound) -> Value:
     if isinstance(b, Const):
         return _with_constant(walk, op, a, b, shape)
     if isinstance(a, Const):
-        return _constant_first(walk, op, a, b)
+        return _constant_first(walk, op, a, b, shape)
     if (both := _same_source(walk, op, a, b)) is not None:
         return both
     if op in ADDITIVE:
@@ -118,10 +119,12 @@ def _combined(
 # --- constants ----------------------------------------------------------------------------------------------
 
 
-def _constant_first(walk: Walk, op: str, a: Const, b: Value) -> Value:
+def _constant_first(walk: Walk, op: str, a: Const, b: Value, shape: tuple[int, ...]) -> Value:
     scalar = a.scalar
-    if scalar is None:
-        raise RefusedError("has a constant tensor as its first operand")
+    if scalar is None or b.shape != shape:
+        raise RefusedError(
+            f"has a constant of shape {list(a.shape)} as its first operand; intaglio takes a scalar"
+        )
     return _as_unary(walk, b).then(lambda x: BINARY[op](scalar, x))
 
 
@@ -173,8 +176,13 @@ def _scaled(walk: Walk, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
 
 
 def _shifted(walk: Walk, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
-    """`a` plus a bias where it has a place for one, even if it has been rounded since; else a sum."""
-    exact = a if isinstance(a, Pending) else a.exact if isinstance(a, OnGrid) else None
+    """`a` plus a bias where it has a place for one, even if it has been rounded since; else a sum.
+
+    Rounding between a product and its bias (as in ONNX Runtime's MatMul form) is skipped, unless its grid is a ReLU.
+    """
+    exact = a if isinstance(a, Pending) else None
+    if isinstance(a, OnGrid) and is_two_sided(a.grid):
+        exact = a.exact
     if exact is not None and exact.factor > 0 and (vector := channel_vector(exact, b)) is not None:
         if exact is not a:
             exact = replace(exact, nodes=(*exact.nodes, *a.nodes, *b.nodes))

@@ -29,7 +29,8 @@ from intaglio.passes.integer.lazy import Const, Kind, Move, OnGrid, Pending, Pro
 from intaglio.passes.integer.moves import attrs_of
 from intaglio.passes.integer.narrow import narrowed
 
-PROBABILITY_GRID = Grid(1.0 / 256, -128, "int8")
+# Where the graph gives probabilities no grid: all of [0, 1), in as many bits as the scores.
+PROBABILITY_GRIDS = {"int8": Grid(2.0**-8, -(2**7), "int8"), "int16": Grid(2.0**-16, -(2**15), "int16")}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Emitter:
     preprocessing: Preprocessing
     nonlinear: str
     missing: list[Missing] = field(default_factory=list)
+    input_grid: Grid | None = None
     _materialized: dict[int, tuple[Value, OnGrid]] = field(default_factory=dict)
 
     def call(
@@ -102,7 +104,7 @@ class Emitter:
     def implied_grid(self, value: Value) -> Grid | None:
         """The grid of a value that needs no scale of its own: probabilities, constants, parts on one grid joined."""
         if isinstance(value, Probabilities):
-            return PROBABILITY_GRID
+            return PROBABILITY_GRIDS[value.scores.grid.dtype]
         if isinstance(value, Const):
             return _constant_grid(value)
         if isinstance(value, Pending) and isinstance(value.kind, lazy.Concat) and value.factor == 1.0:
@@ -178,11 +180,26 @@ class Emitter:
 
     def _input(self, value: lazy.Input, grid: Grid) -> OnGrid:
         if self.preprocessing.kind == "float":
+            self._check_input(value, grid)
             return OnGrid(value.shape, expr=value.var, grid=grid, nodes=value.nodes)
         pixels = self.preprocessing
         built = quantize_input.parameters(pixels.mean, pixels.std, grid, value.shape[1])
         expr = self.built("quantize_input", [value.var], built, value.nodes, grid)
         return OnGrid(value.shape, expr=expr, grid=grid)
+
+    def _check_input(self, value: lazy.Input, grid: Grid) -> None:
+        """The caller quantizes a real input, so it has one grid. Raw pixels get a table for each."""
+        if str(value.var.ty.dtype) == "uint8":
+            raise ValueError(
+                "takes uint8 values as they are; export it with a float input and use --input uint8"
+            )
+        if self.input_grid is None:
+            self.input_grid = grid
+        if self.input_grid != grid:
+            raise ValueError(
+                f"puts the model's input {value.nodes[0]!r} on a second grid; intaglio takes one: use the same scale "
+                "and zero point for all quantizers of the input, or compile for raw pixels (--input uint8)"
+            )
 
     # --- exact results --------------------------------------------------------------------------------------
 

@@ -216,11 +216,24 @@ class Concat:
 Kind = Linear | MatMul | Attention | Sum | Affine | Norm | Mean | Concat
 
 
+def covers(grid: Grid, other: Grid) -> bool:
+    """Whether `grid` reaches, to within one of its steps, every real value that `other` does."""
+    (low, high), (other_low, other_high) = (
+        g.dequantize(np.array([g.minimum, g.maximum])) for g in (grid, other)
+    )
+    return bool(low <= other_low + grid.scale and other_high - grid.scale <= high)
+
+
+def is_two_sided(grid: Grid) -> bool:
+    """Whether `grid` holds numbers of both signs. One that does not is a ReLU in disguise: quantizers drop them so."""
+    return grid.minimum < grid.zero_point < grid.maximum
+
+
 def negated(kind: Kind) -> Kind:
     """-kind, for the kinds that have a place for the sign; else ValueError."""
     if isinstance(kind, Linear):
         bias = None if kind.bias is None else -kind.bias
-        return replace(kind, weight=-kind.weight.astype(np.int16), bias=bias)
+        return replace(kind, weight=-kind.weight.astype(np.int32), bias=bias)
     if isinstance(kind, Affine):
         return replace(kind, multiplier=-kind.multiplier, offset=-kind.offset)
     if isinstance(kind, Norm):

@@ -25,6 +25,7 @@ from intaglio.passes.integer.lazy import (
     Real,
     Unary,
     Value,
+    covers,
 )
 from intaglio.passes.integer.moves import attrs_of
 from intaglio.passes.integer.walk import Bound, RefusedError, Walk
@@ -102,10 +103,18 @@ def _weights(walk: Walk, value: Const, axis: int) -> tuple[Array, Real]:
         return np.zeros(value.shape, np.int8), np.where(peak > 0, peak / 127, 1.0)
     assert value.scale is not None
     assert value.zero is not None
-    integers = value.integers
-    if value.zero.any():
-        integers = integers.astype(np.int16) - value.zero.astype(np.int16)
-    return integers, _channel_scale(value.scale, value.shape, axis)
+    return _centred(value.integers, value.zero), _channel_scale(value.scale, value.shape, axis)
+
+
+def _centred(integers: Array, zero: Array) -> Array:
+    if not zero.any():
+        return integers
+    centred = integers.astype(np.int32) - zero.astype(np.int32)
+    if np.abs(centred).max(initial=0) > np.iinfo(np.int16).max:
+        raise RefusedError(
+            "has 16-bit weights that leave 16 bits once their zero point is subtracted; quantize them symmetrically"
+        )
+    return centred.astype(np.int16)
 
 
 def _channel_scale(scale: Array, shape: tuple[int, ...], axis: int) -> Real:
@@ -149,8 +158,11 @@ def softmax(walk: Walk, bound: Bound) -> Value:
 
 
 def _rescored(walk: Walk, x: Unary, exact: Pending, grid: Grid) -> Value:
-    """Scores rounded twice (MatMul, Q/DQ, scale, Q/DQ): once, on the grid that softmax reads, is more exact."""
-    if not isinstance(exact.kind, MatMul):
+    """Scores rounded twice (MatMul, Q/DQ, scale, Q/DQ): once, on the grid that softmax reads, is more exact.
+
+    Only where the first grid cuts nothing off that the second one would keep.
+    """
+    if not isinstance(exact.kind, MatMul) or not covers(x.source.grid, grid):
         return x
     return walk.emitter.on_grid(replace(exact, nodes=(*exact.nodes, *x.nodes)), grid)
 

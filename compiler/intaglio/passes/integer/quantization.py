@@ -26,8 +26,6 @@ def quantize(walk: Walk, bound: Bound) -> Value:
             "quantizes an activation per channel; intaglio takes one scale per activation tensor"
         )
     grid = _grid(scale, zero)
-    if isinstance(value, Input):
-        return _quantized_input(walk, value, grid)
     return walk.emitter.quantize(value, grid)
 
 
@@ -43,7 +41,7 @@ def dequantize(walk: Walk, bound: Bound) -> Value:
         )
     grid = _grid(scale, zero)
     if isinstance(value, Input):
-        return _quantized_input(walk, value, grid)
+        return walk.emitter.on_grid(value, grid)
     if getattr(value, "grid", None) == grid:
         return value
     on_grid = walk.emitter.need(value, "dequantize")
@@ -68,13 +66,6 @@ def _grid(scale: Array, zero: Array) -> Grid:
     if not (np.isfinite(step) and step > 0):
         raise RefusedError(f"has the scale {step!r}, which is not a positive number")
     return Grid(step, int(zero.reshape(())) - OFFSETS[dtype], dtype.lstrip("u"))
-
-
-def _quantized_input(walk: Walk, value: Input, grid: Grid) -> Value:
-    if walk.input_grid is None:
-        walk.input_grid = grid
-    first = walk.emitter.on_grid(value, walk.input_grid)
-    return walk.emitter.quantize(first, grid)
 
 
 def _quantized_const(value: Const, scale: Array, zero: Array, axis: int) -> Const:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from intaglio.ops.base import Grid
 from intaglio.passes.graph import Binding, Graph, constant, inputs_of, live_variables, op_name, shape_of
 from intaglio.passes.integer.emit import Emitter
 from intaglio.passes.integer.lazy import Const, Indices, Input, Kind, Move, OnGrid, Pending, Unknown, Value
@@ -53,7 +52,6 @@ class Walk:
         self.emitter = emitter
         self.current = ""
         self.problems: dict[str, str] = {}
-        self.input_grid: Grid | None = None
         self.output: OnGrid | None = None
         parameter = graph.parameters[0]
         source = names.get(parameter.name, parameter.name)
