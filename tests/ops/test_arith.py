@@ -123,14 +123,3 @@ def test_multiplier_bits_takes_the_widest_type() -> None:
     assert arith.multiplier_bits("int8", "int16", "int8") == 24
     assert arith.operand_bits("int8", "int8") == 17
     assert arith.operand_bits("int8", "int16", "int8") == 26
-
-
-def test_quantize_constant_per_channel_and_per_tensor() -> None:
-    real = np.array([[0.0, 0.0], [1.0, -2.0], [-0.3, 0.1]])
-    q, scale = arith.quantize_constant(real, axis=0)
-    assert q.tolist() == [[0, 0], [64, -127], [-127, 42]]
-    assert np.allclose(scale, [1.0, 2 / 127, 0.3 / 127])
-    q, scale = arith.quantize_constant(real, "int16")
-    assert q.dtype == np.int16
-    assert scale.shape == ()
-    assert np.abs(q * scale - real).max() <= scale / 2

@@ -166,17 +166,3 @@ def peak(values: Array) -> int:
 def accumulator(bound: int) -> str:
     """The narrowest accumulator type that holds every integer of magnitude `bound`."""
     return "int32" if bound < 1 << 31 else "int64"
-
-
-def quantize_constant(
-    real: Array, dtype: str = "int8", axis: int | None = None
-) -> tuple[Array, NDArray[np.float64]]:
-    """Symmetric quantization of a constant: (integers of `dtype`, scale of shape [] or [size of axis]).
-
-    ``scale = max|real| / max(dtype)``, round half to even; a channel of zeros gets scale 1.
-    """
-    real = np.asarray(real, np.float64)
-    others = None if axis is None else tuple(i for i in range(real.ndim) if i != axis % real.ndim)
-    largest = np.max(np.abs(real), axis=others, keepdims=True)
-    scale = np.where(largest > 0, largest / np.iinfo(dtype).max, 1.0)
-    return clamp(np.rint(real / scale), dtype), scale.reshape(() if axis is None else (-1,))
