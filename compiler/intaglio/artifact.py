@@ -245,8 +245,8 @@ def check_writable(out_dir: Path | str) -> None:
     out_dir = Path(out_dir).resolve()
     with _explained(out_dir):
         _check_replaceable(out_dir)
-        out_dir.parent.mkdir(parents=True, exist_ok=True)
-        Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", suffix=".partial", dir=out_dir.parent)).rmdir()
+        nearest = next(parent for parent in out_dir.parents if parent.exists())
+        Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", suffix=".partial", dir=nearest)).rmdir()
 
 
 @contextmanager

@@ -81,7 +81,6 @@ def test_the_warnings_of_libraries_are_not_shown(tmp_path: Path, capfd: pytest.C
     assert captured.err == ""
 
 
-@pytest.mark.xfail(reason="walk._result lets the builder's ValueError through")
 def test_a_builder_refuses_the_result(tmp_path: Path) -> None:
     g = Graph(1, 8, 24)
     gamma, beta = g.constant(np.ones(24)), g.constant(np.zeros(24))

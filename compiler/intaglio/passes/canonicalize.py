@@ -13,6 +13,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from intaglio.errors import UnsupportedError
 from intaglio.passes.graph import Graph, constant, ints, op_name, rebuild, shape_of
 
 RESHAPES = {"relax.squeeze", "relax.expand_dims", "relax.flatten", "relax.reshape"}
@@ -61,6 +62,10 @@ def _slice_bounds(call: relax.Call) -> tuple[list[int], list[int], list[int]]:
     steps = ints(call.args[4]) if len(call.args) > 4 else [1] * len(axes)
     begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
     for axis, b, e, step in zip(axes, first, last, steps, strict=True):
+        if step < 1:
+            raise UnsupportedError(
+                f"a slice reverses axis {axis} of shape {list(shape)} (step {step}); intaglio takes positive strides"
+            )
         begin[axis], end[axis], strides[axis] = slice(b, e, step).indices(shape[axis])
     return begin, end, strides
 

@@ -45,7 +45,8 @@ def _fuse(module: tvm.IRModule, op: str) -> tvm.IRModule:
         for mine, other in ((0, 1), (1, 0)):
             linear = single_linear(value.args[mine], original.args[mine], builder)
             residual = value.args[other]
-            if linear is not None and constant(residual) is None and shape_of(residual) == shape_of(var):
+            fits = all(shape_of(operand) == shape_of(var) for operand in value.args[:2])
+            if linear is not None and constant(residual) is None and fits:
                 return _with_residual(linear, value, residual, swap=mine == 1)
         return value
 

@@ -43,6 +43,23 @@ def _replaced(graph: Graph, found: dict[relax.Var, relax.Expr]) -> Graph:
     return graph
 
 
+# What LayerNorm has of numbers without a sign: their grids may be one-sided, without being a ReLU.
+NOT_NEGATIVE = {f"relax.{op}" for op in ("power", "multiply", "square", "mean", "add", "sqrt", "rsqrt")}
+
+
+def _same_grid(quantize: relax.Call, dequantize: relax.Call) -> bool:
+    grids = [[constant(arg) for arg in call.args[1:3]] for call in (quantize, dequantize)]
+    return all(a is not None and b is not None and np.array_equal(a, b) for a, b in zip(*grids, strict=True))
+
+
+def _two_sided(quantize: relax.Call) -> bool:
+    zero = constant(quantize.args[2])
+    if zero is None or zero.size != 1:
+        return False
+    limits = np.iinfo(zero.dtype)
+    return bool(limits.min < int(zero.reshape(())) < limits.max)
+
+
 class _Matcher:
     """Backward matching over one graph, looking through Q/DQ pairs."""
 
@@ -64,7 +81,10 @@ class _Matcher:
         if value is None or op_name(value) != "relax.dequantize":
             return None
         inner = self.graph.call(value.args[0])
-        return inner.args[0] if inner is not None and op_name(inner) == "relax.quantize" else None
+        if inner is None or op_name(inner) != "relax.quantize" or not _same_grid(inner, value):
+            return None
+        rounds_positive = op_name(self.graph.call(inner.args[0])) in NOT_NEGATIVE
+        return inner.args[0] if rounds_positive or _two_sided(inner) else None
 
     def call(self, expr: relax.Expr, op: str) -> relax.Call | None:
         """The call of `op` that defines `expr`, below any Q/DQ pairs."""
@@ -175,12 +195,16 @@ class _Matcher:
     def _next(self, var: relax.Var, op: str, channels: int) -> tuple[relax.Var, Array] | None:
         """The only reader of `var` and its vector, if it is `op` by one number per channel."""
         users = self.graph.users(var)
-        while len(users) == 1 and op_name(self.graph.definition[users[0]]) in QDQ:
+        while len(users) == 1 and op_name(pair := self.graph.definition[users[0]]) in QDQ:
+            below = op_name(pair) == "relax.quantize" and not _two_sided(pair)
+            if below or (op_name(pair) == "relax.dequantize" and self._rounded(pair) is None):
+                return None  # a ReLU, or another scale on the way out than on the way in
             users = self.graph.users(users[0])
         if len(users) != 1 or op_name(value := self.graph.definition[users[0]]) != op:
             return None
         for arg in value.args:
             vector = self.real(arg)
-            if vector is not None and vector.size == channels and vector.shape[-1] == channels:
+            fits = vector is not None and vector.size == channels and vector.shape[-1] == channels
+            if vector is not None and fits and vector.ndim <= len(shape_of(var)):
                 return users[0], vector.reshape(-1)
         return None

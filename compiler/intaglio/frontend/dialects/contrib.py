@@ -6,7 +6,9 @@ import math
 
 import onnx
 
+from intaglio.errors import UnsupportedError
 from intaglio.frontend.dialects.rewriter import Rewriter, attributes
+from intaglio.frontend.load import describe
 
 DOMAIN = "com.microsoft"
 
@@ -67,20 +69,26 @@ def _quick_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:
 
 def _fused_matmul(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     attrs = attributes(node)
+    if attrs.get("transBatchA") or attrs.get("transBatchB"):
+        raise UnsupportedError(f"node {describe(node)}: transBatchA and transBatchB are not supported")
     operands = list(node.input)
     for index, key in enumerate(("transA", "transB")):
         if attrs.get(key):
-            rank = _rank(rewriter, operands[index])
+            rank = _rank(rewriter, operands[index], node)
             perm = [*range(rank - 2), rank - 1, rank - 2]
             operands[index] = rewriter.node("Transpose", [operands[index]], perm=perm)
     product = rewriter.node("MatMul", operands)
     rewriter.node("Mul", [product, rewriter.constant(attrs.get("alpha", 1.0), "float32")], node.output[0])
 
 
-def _rank(rewriter: Rewriter, name: str) -> int:
-    """Rank of `name` by the graph's own annotations; 4, that of attention's operands, where they say nothing."""
+def _rank(rewriter: Rewriter, name: str, node: onnx.NodeProto) -> int:
+    """Rank of `name` by the graph's own annotations."""
     for value in [*rewriter.model.graph.value_info, *rewriter.model.graph.input]:
         if value.name == name and value.type.tensor_type.HasField("shape"):
             return len(value.type.tensor_type.shape.dim)
     constant = rewriter.value(name)
-    return 4 if constant is None else constant.ndim
+    if constant is None:
+        raise UnsupportedError(
+            f"node {describe(node)}: the rank of {name!r} is not annotated; run ONNX shape inference"
+        )
+    return constant.ndim

@@ -137,6 +137,8 @@ def _with_constant(walk: Walk, op: str, a: Value, b: Const, shape: tuple[int, ..
     match op:
         case "relax.multiply":
             return _scaled(walk, a, b, shape)
+        case "relax.divide" if not b.real().all():
+            raise RefusedError("divides by zero")
         case "relax.divide":
             return _scaled(walk, a, Const(b.shape, values=1.0 / b.real()), shape)
         case "relax.add":

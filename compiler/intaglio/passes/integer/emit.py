@@ -29,8 +29,8 @@ from intaglio.passes.integer.lazy import Const, Kind, Move, OnGrid, Pending, Pro
 from intaglio.passes.integer.moves import attrs_of
 from intaglio.passes.integer.narrow import narrowed
 
-# Where the graph gives probabilities no grid: all of [0, 1), in as many bits as the scores.
-PROBABILITY_GRIDS = {"int8": Grid(2.0**-8, -(2**7), "int8"), "int16": Grid(2.0**-16, -(2**15), "int16")}
+# Where the graph gives probabilities no grid: all of 16 bits for [0, 1).
+PROBABILITY_GRID = Grid(2.0**-16, -(2**15), "int16")
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ class Emitter:
     def implied_grid(self, value: Value) -> Grid | None:
         """The grid of a value that needs no scale of its own: probabilities, constants, parts on one grid joined."""
         if isinstance(value, Probabilities):
-            return PROBABILITY_GRIDS[value.scores.grid.dtype]
+            return PROBABILITY_GRID
         if isinstance(value, Const):
             return _constant_grid(value)
         if isinstance(value, Pending) and isinstance(value.kind, lazy.Concat) and value.factor == 1.0:
-            grids = {part.grid for part in value.kind.parts if isinstance(part, OnGrid | Unary)}
+            grids = {getattr(part, "grid", None) for part in value.kind.parts if not isinstance(part, Const)}
             constants = [part for part in value.kind.parts if isinstance(part, Const)]
             if len(grids) == 1 and all(_constant_grid(part) in grids for part in constants):
                 return grids.pop()

@@ -47,16 +47,23 @@ def _leaky_relu(call: relax.Call) -> RealFunction:
 # How to read the function off a call.
 UNARY: dict[str, Callable[[relax.Call], RealFunction]] = {
     "relax.abs": lambda _: np.abs,
+    "relax.ceil": lambda _: np.ceil,
     "relax.clip": _clip,
     "relax.erf": lambda _: _erf,
+    "relax.cos": lambda _: np.cos,
     "relax.exp": lambda _: np.exp,
+    "relax.floor": lambda _: np.floor,
+    "relax.log": lambda _: np.log,
     "relax.negative": lambda _: np.negative,
     "relax.nn.gelu": lambda _: gelu,
     "relax.nn.gelu_tanh": lambda _: gelu_tanh,
     "relax.nn.leakyrelu": _leaky_relu,
     "relax.nn.relu": lambda _: lambda x: np.maximum(x, 0.0),
     "relax.nn.silu": lambda _: lambda x: x * sigmoid(x),
+    "relax.round": lambda _: np.rint,
     "relax.sigmoid": lambda _: sigmoid,
+    "relax.sin": lambda _: np.sin,
+    "relax.sqrt": lambda _: np.sqrt,
     "relax.square": lambda _: np.square,
     "relax.tanh": lambda _: np.tanh,
 }
@@ -76,6 +83,8 @@ def is_gelu(function: RealFunction, low: float, high: float) -> bool:
     """Whether `function` is GELU in any of its spellings, exact, tanh or sigmoid, on [low, high]."""
     x = np.linspace(low, high, 257)
     y = function(x)
+    near = 2e-3 * max(1e-30, float(np.abs(x).max()))
     return any(
-        np.allclose(y, form(x), atol=2e-3) for form in (gelu, gelu_tanh, lambda v: v * sigmoid(1.702 * v))
+        np.allclose(y, form(x), rtol=0, atol=near)
+        for form in (gelu, gelu_tanh, lambda v: v * sigmoid(1.702 * v))
     )

@@ -66,7 +66,8 @@ def _linear(walk: Walk, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
     x = walk.emitter.need(a, "linear input")
     weight, scale = _weights(walk, b, axis=-1)
     matrix = np.ascontiguousarray(weight.reshape(weight.shape[-2:]).T)
-    return walk.pending(shape, Linear(x, matrix, scale), a, b, channel_axis=len(shape) - 1)
+    moves = () if len(shape) == len(x.shape) else (attrs_of("reshape", shape=list(shape)),)
+    return walk.pending(shape, Linear(x, matrix, scale), a, b, moves=moves, channel_axis=len(shape) - 1)
 
 
 def conv2d(walk: Walk, bound: Bound) -> Value:

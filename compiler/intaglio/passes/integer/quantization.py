@@ -76,11 +76,9 @@ def _quantized_const(value: Const, scale: Array, zero: Array, axis: int) -> Cons
 
 
 def _dequantized_const(value: Const, scale: Array, zero: Array, axis: int) -> Const:
-    if value.integers is not None:
-        return value
-    assert value.values is not None
+    integers = value.values if value.integers is None else value.integers
     scale, zero = _along(scale, value.shape, axis), _along(zero, value.shape, axis)
-    return Const(value.shape, integers=value.values, scale=scale, zero=zero)
+    return Const(value.shape, integers=integers, scale=scale, zero=zero)
 
 
 def _along(grid: Array, shape: tuple[int, ...], axis: int) -> Array:

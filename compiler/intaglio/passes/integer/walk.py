@@ -8,9 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from intaglio.passes.graph import Binding, Graph, constant, inputs_of, live_variables, op_name, shape_of
+from intaglio.passes.graph import (
+    Binding,
+    Graph,
+    constant,
+    dtype_of,
+    inputs_of,
+    live_variables,
+    op_name,
+    shape_of,
+)
 from intaglio.passes.integer.emit import Emitter
 from intaglio.passes.integer.lazy import Const, Indices, Input, Kind, Move, OnGrid, Pending, Unknown, Value
+
+INTEGER_READERS = {
+    "relax.dequantize",
+    "relax.reshape",
+    "relax.permute_dims",
+    "relax.strided_slice",
+    "relax.take",
+    "relax.broadcast_to",
+    "relax.concat",
+    "relax.argmax",
+    "relax.topk",
+}
 
 
 class RefusedError(Exception):
@@ -115,14 +136,29 @@ class Walk:
             return Unknown(())
         name = op_name(value) or type(value).__name__
         try:
+            self._check_integers(name, value)
             if (handler := self._handlers.get(name)) is None:
                 raise RefusedError(
                     "has no integer meaning; replace it in the model, or cut the model before it"
                 )
-            return handler(self, Bound(var, value)).noted(self.current)
+            result = handler(self, Bound(var, value)).noted(self.current)
+            if isinstance(var.ty, relax.TensorType) and result.shape != shape_of(var):
+                raise RefusedError(
+                    f"gives shape {list(shape_of(var))}, of another rank than it was expected to have"
+                )
+            return result
         except (RefusedError, ValueError) as refusal:
             self.problems[self.current] = f"({name.removeprefix('relax.')}) {refusal}"
             return Unknown(())
+
+    def _check_integers(self, name: str, value: relax.Expr) -> None:
+        """Between Q and DQ there is data movement only: a description means real values, whatever the type."""
+        if name in INTEGER_READERS:
+            return
+        for used in inputs_of(value):
+            is_integer = isinstance(used.ty, relax.TensorType) and "int" in dtype_of(used)
+            if is_integer and not isinstance(self.values.get(used), Const | Indices | None):
+                raise RefusedError("computes with quantized integers; put a DequantizeLinear before it")
 
     def _result(self) -> relax.Expr:
         final = self.graph.result
@@ -133,7 +169,11 @@ class Walk:
             return self._model_input
         if isinstance(value, Indices):
             return value.expr
-        self.output = self.emitter.need(value, "output")
+        try:
+            self.output = self.emitter.need(value, "output")
+        except ValueError as refusal:
+            self.problems[self.current] = f"(the graph's output) {refusal}"
+            return self._model_input
         if self.output.expr.same_as(self._model_input):
             self.problems["the graph's output"] = "is its input: there is nothing to compile"
         return self.output.expr
