@@ -121,8 +121,9 @@ class Executor:
             return lambda x: reference.run(self.program, x)
         self.library = self._find_library() if self.device == "cpu" else self._build_c()
         model = NativeModel(self.library, ProgramIO.of(self.program))
-        if threads is not None:
-            model.set_threads(threads)
+        if threads is not None and model.set_threads(threads):
+            # The workspace, taken when a model is opened, grows with the number of threads.
+            model = NativeModel(self.library, model.io)
         return model.run
 
     def _find_library(self) -> Path:
