@@ -68,6 +68,8 @@ class NativeModel:
         if x.shape != expected.shape or x.dtype != np.dtype(expected.dtype):
             wanted = f"{expected.dtype} {list(expected.shape)}"
             raise InputError(f"input {expected.name!r} must be {wanted}, not {x.dtype} {list(x.shape)}")
+        if self.workspace_bytes > self._workspace.nbytes:  # more threads since, of this object or another
+            self._workspace = _aligned(self.workspace_bytes)
         x = np.ascontiguousarray(x)
         output = np.empty(self.io.output.shape, self.io.output.dtype)
         status = self._library.intaglio_run(x.ctypes.data, output.ctypes.data, self._workspace.ctypes.data)

@@ -21,6 +21,7 @@ from intaglio.passes.integer.channels import (
 from intaglio.passes.integer.functions import BINARY, UNARY
 from intaglio.passes.integer.lazy import (
     Affine,
+    AsWritten,
     Concat,
     Const,
     Linear,
@@ -75,6 +76,8 @@ def _operand(walk: Walk, expr: relax.Expr) -> Value:
         ops = {op_name(walk.graph.definition[reader]) for reader in readers}
         if len(readers) > 1 and not ops & {"relax.quantize", "relax.nn.layer_norm"}:
             return walk.emitter.need(value, "activation input")
+    if isinstance(value, OnGrid) and value.exact is not None and len(walk.graph.users(expr)) > 1:
+        return replace(value, exact=None)  # its other readers see it rounded, so this one does
     return value
 
 
@@ -152,7 +155,7 @@ def _with_scalar(walk: Walk, op: str, a: Value, scalar: float) -> Value:
     if op in SCALING and scalar != 0:
         factor = scalar if op == "relax.multiply" else 1.0 / scalar
         if isinstance(a, Pending) and not isinstance(a.kind, Concat):
-            return replace(a, factor=a.factor * factor, tensor=walk.current)
+            return replace(a, factor=a.factor * factor, tensor=walk.current, as_written=None)
         if isinstance(a, OnGrid) and factor > 0:
             return a.times(factor)
     if op in ADDITIVE and isinstance(a, Pending) and isinstance(a.kind, PerChannel):
@@ -165,7 +168,7 @@ def _scaled(walk: Walk, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
     """`a` times one factor per channel."""
     if isinstance(a, Pending) and (gain := channel_vector(a, b)) is not None:
         nodes = (*a.nodes, *b.nodes)
-        return replace(a, kind=with_gain(a.kind, gain), tensor=walk.current, nodes=nodes)
+        return replace(a, kind=with_gain(a.kind, gain), tensor=walk.current, nodes=nodes, as_written=None)
     vector = last_axis_vector(b, shape)
     if vector is None or a.shape != shape:
         raise RefusedError(
@@ -180,26 +183,28 @@ def _scaled(walk: Walk, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
 def _shifted(walk: Walk, a: Value, b: Const, shape: tuple[int, ...]) -> Value:
     """`a` plus a bias where it has a place for one, even if it has been rounded since; else a sum.
 
-    Rounding between a product and its bias (as in ONNX Runtime's MatMul form) is skipped, unless its grid is a ReLU.
+    Rounding between a product and its bias (as in ONNX Runtime's MatMul form) is skipped, unless it is a ReLU or clips.
     """
-    exact = a if isinstance(a, Pending) else None
-    if isinstance(a, OnGrid) and is_two_sided(a.grid):
-        exact = a.exact
-    if exact is not None and exact.factor > 0 and (vector := channel_vector(exact, b)) is not None:
-        if exact is not a:
-            exact = replace(exact, nodes=(*exact.nodes, *a.nodes, *b.nodes))
-        return _biased(walk, exact, vector)
-    return _sum(walk, a, b, shape, 1)
+    if isinstance(a, Pending) and a.factor > 0 and (vector := channel_vector(a, b)) is not None:
+        return _biased(walk, a, vector)
+    exact = a.exact if isinstance(a, OnGrid) and is_two_sided(a.grid) else None
+    if exact is None or not isinstance(exact.kind, Linear) or exact.factor <= 0:
+        return _sum(walk, a, b, shape, 1)
+    if (vector := channel_vector(exact, b)) is None:
+        return _sum(walk, a, b, shape, 1)
+    assert isinstance(a, OnGrid)
+    folded = _biased(walk, replace(exact, nodes=(*exact.nodes, *a.nodes, *b.nodes)), vector)
+    return replace(folded, as_written=AsWritten(a.grid, _sum(walk, a, b, shape, 1)))
 
 
-def _biased(walk: Walk, a: Pending, vector: Real) -> Value:
-    return replace(a, kind=with_bias(a.kind, vector / a.factor), tensor=walk.current)
+def _biased(walk: Walk, a: Pending, vector: Real) -> Pending:
+    return replace(a, kind=with_bias(a.kind, vector / a.factor), tensor=walk.current, as_written=None)
 
 
 # --- sums ---------------------------------------------------------------------------------------------------
 
 
-def _sum(walk: Walk, a: Value, b: Value, shape: tuple[int, ...], sign: int) -> Value:
+def _sum(walk: Walk, a: Value, b: Value, shape: tuple[int, ...], sign: int) -> Pending:
     if a.shape != shape:
         a, b = b, a
         if sign < 0:

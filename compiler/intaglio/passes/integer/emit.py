@@ -204,6 +204,8 @@ class Emitter:
     # --- exact results --------------------------------------------------------------------------------------
 
     def _pending(self, value: Pending, grid: Grid) -> OnGrid:
+        if value.as_written is not None and not lazy.may_skip(value.as_written.inner, grid):
+            value = replace(value.as_written.value, moves=value.moves)
         value = narrowed(value)
         inner = Grid(grid.scale / abs(value.factor), grid.zero_point, grid.dtype)
         kind = value.kind if value.factor > 0 else lazy.negated(value.kind)

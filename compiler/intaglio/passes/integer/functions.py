@@ -47,12 +47,10 @@ def _leaky_relu(call: relax.Call) -> RealFunction:
 # How to read the function off a call.
 UNARY: dict[str, Callable[[relax.Call], RealFunction]] = {
     "relax.abs": lambda _: np.abs,
-    "relax.ceil": lambda _: np.ceil,
     "relax.clip": _clip,
     "relax.erf": lambda _: _erf,
     "relax.cos": lambda _: np.cos,
     "relax.exp": lambda _: np.exp,
-    "relax.floor": lambda _: np.floor,
     "relax.log": lambda _: np.log,
     "relax.negative": lambda _: np.negative,
     "relax.nn.gelu": lambda _: gelu,
@@ -60,7 +58,6 @@ UNARY: dict[str, Callable[[relax.Call], RealFunction]] = {
     "relax.nn.leakyrelu": _leaky_relu,
     "relax.nn.relu": lambda _: lambda x: np.maximum(x, 0.0),
     "relax.nn.silu": lambda _: lambda x: x * sigmoid(x),
-    "relax.round": lambda _: np.rint,
     "relax.sigmoid": lambda _: sigmoid,
     "relax.sin": lambda _: np.sin,
     "relax.sqrt": lambda _: np.sqrt,

@@ -139,6 +139,15 @@ class Pending(Value):
     factor: float = field(default=1.0, kw_only=True)
     moves: tuple[Move, ...] = field(default=(), kw_only=True)
     channel_axis: int | None = field(default=None, kw_only=True)
+    as_written: AsWritten | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class AsWritten:
+    """What a Pending is if a rounding that it skips counts: `value`, with `inner` the grid that was skipped."""
+
+    inner: Grid
+    value: Pending
 
 
 @dataclass(frozen=True)
@@ -222,6 +231,12 @@ def covers(grid: Grid, other: Grid) -> bool:
         g.dequantize(np.array([g.minimum, g.maximum])) for g in (grid, other)
     )
     return bool(low <= other_low + grid.scale and other_high - grid.scale <= high)
+
+
+def may_skip(inner: Grid, outer: Grid) -> bool:
+    """Whether `inner`, before a bias, is wide enough against `outer`, behind it, to be a rounding and no clipping."""
+    widths = [grid.scale * (grid.maximum - grid.minimum) for grid in (inner, outer)]
+    return widths[0] >= widths[1] / 2
 
 
 def is_two_sided(grid: Grid) -> bool:
