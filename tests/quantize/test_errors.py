@@ -8,9 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from intaglio.errors import (, UnsupportedError
+from intaglio.errors import (
     ArtifactError,
-    CalibrationError,
     InputError,
     IntaglioError,
     ModelError,
