@@ -93,6 +93,12 @@ def verify(
     with Executor(artifact, "reference") as executor:
         expected = executor.run(everything)
     names, left_out = _available(artifact)
+    if not names:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise ToolError(
+            f"{artifact.path}: only the reference can run, which proves nothing ({reasons}); "
+            "compile for target cpu or c"
+        )
     executions = [Execution("reference", 0, [])]
     for name in names:
         progress(f"{name} on {len(everything)} samples")

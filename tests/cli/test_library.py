@@ -13,7 +13,7 @@ from intaglio import artifact, disassembly, feed, target, verify
 from intaglio.classes import top_classes
 from intaglio.compiler import compile_model
 from intaglio.data import Dataset, Normalization, Samples
-from intaglio.errors import InputError, ModelError
+from intaglio.errors import InputError, ModelError, ToolError
 from intaglio.evaluate import evaluate, float_sibling
 from intaglio.execute import Executor
 from intaglio.oracle import Oracle, input_shape
@@ -119,6 +119,12 @@ def test_a_model_that_ends_in_integers(tmp_path: Path, dtype: str, zero: int) ->
     report = verify.verify(compiled)
     assert report.cosine > 0.9999
     assert report.top1_agreement == 1
+
+
+def test_a_proof_needs_something_to_compare(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_available", lambda _: ([], {"c": "there is no C compiler"}))
+    with pytest.raises(ToolError, match="proves nothing .c: there is no C compiler."):
+        verify.verify(artifact.load(compiled / "null"))
 
 
 def test_top_classes() -> None:
