@@ -123,7 +123,7 @@ def test_a_model_that_ends_in_integers(tmp_path: Path, dtype: str, zero: int) ->
 
 def test_a_proof_needs_something_to_compare(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "_available", lambda _: ([], {"c": "there is no C compiler"}))
-    with pytest.raises(ToolError, match="proves nothing .c: there is no C compiler."):
+    with pytest.raises(ToolError, match="proves nothing"):
         verify.verify(artifact.load(compiled / "null"))
 
 
