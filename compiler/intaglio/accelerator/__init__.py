@@ -1,0 +1,1 @@
+"""The accelerator's contract: its configuration, its memories' layout and its program format."""

@@ -1,0 +1,246 @@
+"""The program format: fixed-size descriptors, the one table of their fields, and encoding both ways.
+
+Every rendering of the accelerator (RTL package, HLS header, simulator, disassembler) takes field positions from here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+FORMAT_VERSION = 1
+WORDS = 32
+BYTES = 4 * WORDS
+MAGIC = b"ITGP"
+HEADER = struct.Struct("<4sHHIIIIII")
+"""magic, format version, header bytes, configuration hash, descriptors, input bytes, output bytes, weight bytes, 0."""
+
+UNITS = ("dm", "io", "cp", "mm", "vu")
+"""Units in the order of their progress counters and wait words: weights, other transfers, K/V copies, MAC, vector."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits ``[lsb + width - 1 : lsb]`` of word `word`; a 64-bit field continues in the next word."""
+
+    name: str
+    word: int
+    lsb: int = 0
+    width: int = 32
+    signed: bool = False
+    doc: str = ""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        if self.signed:
+            return -(1 << (self.width - 1)), (1 << (self.width - 1)) - 1
+        return 0, (1 << self.width) - 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of descriptor: its opcode, the unit that executes it, and its fields from word 8 on."""
+
+    name: str
+    opcode: int
+    unit: str
+    doc: str
+    fields: tuple[Field, ...]
+
+
+COMMON = (
+    Field("opcode", 0, 0, 8),
+    Field("version", 0, 8, 8),
+    Field("index", 0, 16, 16, doc="position in the program, modulo 2^16"),
+    *(
+        part
+        for number, unit in enumerate(UNITS, 1)
+        for part in (
+            Field(f"wait_{unit}", number, 0, 24, doc=f"progress of {unit} that must be reached"),
+            Field(f"step_{unit}", number, 24, 8, doc="added per row tile (GEMM, LAYERNORM) or head (ATTENTION)"),
+        )
+    ),
+    Field("queue", 6, doc="reserved for expert queues: 0"),
+    Field("select", 7, doc="reserved for task selection: 0"),
+    Field("checksum", 31, doc="complement of the sum of words 0..30 modulo 2^32"),
+)
+
+KINDS: tuple[Kind, ...] = (
+    Kind("LOAD_WEIGHTS", 0x01, "dm", "external memory -> weight buffer, on all weight ports", (
+        Field("offset", 8, doc="bytes from the weights base"),
+        Field("entry", 9, 0, 16), Field("entries", 9, 16, 16),
+    )),
+    Kind("LOAD_PARAMS", 0x10, "io", "bias, multiplier, shift per channel -> parameter buffer", (
+        Field("offset", 8), Field("group", 9, 0, 16), Field("groups", 9, 16, 16),
+    )),
+    Kind("LOAD_NORM", 0x11, "io", "gain and offset per channel -> LayerNorm buffer", (
+        Field("offset", 8), Field("channel", 9, 0, 16), Field("channels", 9, 16, 16),
+    )),
+    Kind("LOAD_TABLE", 0x12, "io", "256 entries of 16 bits -> one slot of a table memory", (
+        Field("offset", 8), Field("slot", 9, 0, 8),
+        Field("table", 9, 8, 8, doc="0 activation, 1 exponential, 2 pixel (slot: channel)"),
+    )),
+    Kind("LOAD_ROWS", 0x13, "io", "constant words -> scratchpad", (
+        Field("offset", 8), Field("addr", 9, 0, 16), Field("words", 9, 16, 16), Field("bank", 10, 0, 1, doc="0 A, 1 X"),
+    )),
+    Kind("LOAD_IMAGE", 0x14, "io", "input image -> patches in bank A", (
+        Field("channels", 8, 0, 8), Field("patch_h", 8, 8, 8), Field("patch_w", 8, 16, 8),
+        Field("piece", 8, 24, 8, doc="bytes moved at a time: a power of two that divides patch_w, at most depth"),
+        Field("grid_h", 9, 0, 16), Field("grid_w", 9, 16, 16),
+        Field("addr", 10, 0, 16), Field("stride", 10, 16, 16),
+    )),
+    Kind("STORE", 0x15, "io", "one row of consecutive words -> output", (
+        Field("offset", 8, doc="bytes from the output base"),
+        Field("addr", 9, 0, 16), Field("words", 9, 16, 16),
+        Field("bank", 10, 0, 1), Field("row", 10, 8, 8),
+    )),
+    Kind("COPY_KV", 0x20, "cp", "keys or values of one head, bank A -> weight buffer", (
+        Field("addr", 8, 0, 16), Field("stride", 8, 16, 16),
+        Field("entry", 9, 0, 16), Field("chunks", 9, 16, 8, doc="words per row tile: head dimension / depth"),
+        Field("values", 9, 24, 1, doc="0 keys, 1 values"),
+        Field("rows", 10, 0, 16, doc="tokens"),
+    )),
+    Kind("GEMM", 0x30, "mm", "matrix product, requantize, table, residual", (
+        Field("a_addr", 8, 0, 16), Field("a_stride", 8, 16, 16),
+        Field("entry", 9, 0, 16), Field("k_steps", 9, 16, 16),
+        Field("group", 10, 0, 16, doc="first parameter group"), Field("groups", 10, 16, 16),
+        Field("o_addr", 11, 0, 16), Field("o_stride", 11, 16, 16),
+        Field("r_addr", 12, 0, 16), Field("r_stride", 12, 16, 16),
+        Field("rows", 13, 0, 16), Field("zero", 13, 16, 16, True),
+        Field("wide", 14, 0, 1, doc="requantize to int16"), Field("table", 14, 1, 1), Field("slot", 14, 2, 3),
+        Field("residual", 14, 5, 1), Field("r_wide", 14, 6, 1), Field("o_wide", 14, 7, 1),
+        Field("o_bank", 14, 8, 1, doc="0 A, 1 X"),
+        Field("add_a", 15, 0, 32, True), Field("add_b", 16, 0, 32, True), Field("add_offset", 17, 0, 64, True),
+        Field("add_shift", 19, 0, 6), Field("add_zero", 19, 16, 16, True),
+    )),
+    Kind("ATTENTION", 0x31, "mm", "softmax(q k^T) v of all heads", (
+        Field("q_addr", 8, 0, 16), Field("q_stride", 8, 16, 16),
+        Field("o_addr", 9, 0, 16), Field("o_stride", 9, 16, 16),
+        Field("heads", 10, 0, 8), Field("qk_steps", 10, 8, 8, doc="words per head of q and k"),
+        Field("keys", 10, 16, 16),
+        Field("rows", 11, 0, 16, doc="queries"), Field("v_words", 11, 16, 8, doc="words per head of v and the result"),
+        Field("slot", 11, 24, 3, doc="exponential table"),
+        Field("entry", 12, 0, 16, doc="K of even heads"), Field("entry_step", 12, 16, 16, doc="to K of odd heads"),
+        Field("v_entry", 13, 0, 16, doc="from K to V of a head"),
+        Field("score_multiplier", 14), Field("score_shift", 15, 0, 6), Field("score_zero", 15, 16, 16, True),
+        Field("multiplier", 16), Field("shift", 17, 0, 6), Field("zero", 17, 16, 16, True),
+    )),
+    Kind("LAYERNORM", 0x40, "vu", "LayerNorm, bank X -> int8 in bank A", (
+        Field("x_addr", 8, 0, 16), Field("x_stride", 8, 16, 16),
+        Field("o_addr", 9, 0, 16), Field("o_stride", 9, 16, 16),
+        Field("channels", 10, 0, 16), Field("rows", 10, 16, 16),
+        Field("channel", 11, 0, 16, doc="first channel in the LayerNorm buffer"), Field("x_wide", 11, 16, 1),
+        Field("eps", 12, 0, 64), Field("shift", 14, 0, 6), Field("zero", 14, 16, 16, True),
+    )),
+)
+
+BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
+BY_OPCODE: Mapping[int, Kind] = {kind.opcode: kind for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One instruction: kind, fields by name (absent ones are 0), waits by unit as (base, step)."""
+
+    kind: str
+    fields: Mapping[str, int]
+    waits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    comment: str = field(default="", compare=False)
+
+    def __getitem__(self, name: str) -> int:
+        return self.fields.get(name, 0)
+
+
+def encode(descriptor: Descriptor, index: int) -> bytes:
+    """The 128 bytes of one descriptor. Raises ValueError naming a field that is unknown or does not fit."""
+    kind = BY_NAME[descriptor.kind]
+    words = [0] * (WORDS + 1)
+    known = {entry.name for entry in kind.fields}
+    unknown = set(descriptor.fields) - known
+    if unknown:
+        raise ValueError(f"{kind.name}: unknown field {min(unknown)!r}.")
+    values = {"opcode": kind.opcode, "version": FORMAT_VERSION, "index": index & 0xFFFF, **descriptor.fields}
+    for unit, (base, step) in descriptor.waits.items():
+        values |= {f"wait_{unit}": base, f"step_{unit}": step}
+    for entry in (*COMMON, *kind.fields):
+        _put(words, kind, entry, values.get(entry.name, 0))
+    words[WORDS - 1] = checksum(words[: WORDS - 1])
+    return struct.pack(f"<{WORDS}I", *words[:WORDS])
+
+
+def _put(words: list[int], kind: Kind, entry: Field, value: int) -> None:
+    low, high = entry.limits
+    if not low <= value <= high:
+        raise ValueError(f"{kind.name}: field {entry.name} must be in {low}..{high}, not {value!r}.")
+    raw = value & ((1 << entry.width) - 1)
+    words[entry.word] |= (raw << entry.lsb) & 0xFFFFFFFF
+    if entry.width > 32:
+        words[entry.word + 1] |= raw >> 32
+
+
+def checksum(words: Sequence[int]) -> int:
+    """The complement of the sum of words 0..30 modulo 2^32."""
+    return ~sum(words) & 0xFFFFFFFF
+
+
+def decode(data: bytes) -> Descriptor:
+    """The descriptor in 128 bytes. Raises ValueError for a bad checksum, version or opcode."""
+    words = struct.unpack(f"<{WORDS}I", data)
+    if words[-1] != checksum(words[:-1]):
+        raise ValueError(f"the checksum is {words[-1]:#010x}, not {checksum(words[:-1]):#010x}.")
+    opcode, version = words[0] & 0xFF, words[0] >> 8 & 0xFF
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format version must be {FORMAT_VERSION}, not {version}.")
+    if opcode not in BY_OPCODE:
+        raise ValueError(f"opcode {opcode:#04x} is unknown.")
+    kind = BY_OPCODE[opcode]
+    waits = {unit: (words[i] & 0xFFFFFF, words[i] >> 24) for i, unit in enumerate(UNITS, 1) if words[i]}
+    return Descriptor(kind.name, {entry.name: _get(words, entry) for entry in kind.fields}, waits)
+
+
+def _get(words: Sequence[int], entry: Field) -> int:
+    raw = words[entry.word] >> entry.lsb
+    if entry.width > 32:
+        raw |= words[entry.word + 1] << 32
+    raw &= (1 << entry.width) - 1
+    return raw - (1 << entry.width) if entry.signed and raw >> (entry.width - 1) else raw
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """`program.bin`: the configuration it was made for, sizes of the buffers in external memory, descriptors."""
+
+    config_hash: int
+    input_bytes: int
+    output_bytes: int
+    weight_bytes: int
+    descriptors: Sequence[Descriptor]
+
+    def pack(self) -> bytes:
+        """The file: a 32-byte header, then 128 bytes per descriptor."""
+        header = HEADER.pack(
+            MAGIC, FORMAT_VERSION, HEADER.size, self.config_hash, len(self.descriptors),
+            self.input_bytes, self.output_bytes, self.weight_bytes, 0,
+        )
+        return header + b"".join(encode(d, i) for i, d in enumerate(self.descriptors))
+
+    @staticmethod
+    def unpack(data: bytes) -> ProgramFile:
+        """Read a file. Raises ValueError with one sentence where it is malformed, naming the descriptor."""
+        if len(data) < HEADER.size or data[:4] != MAGIC:
+            raise ValueError("this is no accelerator program: it does not begin with 'ITGP'.")
+        _, version, size, config_hash, count, inputs, outputs, weights, _ = HEADER.unpack_from(data)
+        if version != FORMAT_VERSION or size != HEADER.size:
+            raise ValueError(f"program format {version} is not {FORMAT_VERSION}; compile the model again.")
+        if len(data) != size + count * BYTES:
+            raise ValueError(f"the program has {len(data)} bytes, not {size + count * BYTES}: it is truncated or damaged.")
+        return ProgramFile(config_hash, inputs, outputs, weights, list(_descriptors(data[size:])))
+
+
+def _descriptors(data: bytes) -> Iterator[Descriptor]:
+    for index in range(len(data) // BYTES):
+        try:
+            yield decode(data[index * BYTES : (index + 1) * BYTES])
+        except ValueError as error:
+            raise ValueError(f"descriptor {index}: {error}") from None
