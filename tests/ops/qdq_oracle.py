@@ -156,7 +156,7 @@ SAMPLES: dict[str, tuple[list[ops.TensorType], dict[str, Any], ops.TensorType]] 
             "e_bits": 15,
             "acc_dtype": "int32",
             "acc_shift": 0,
-            "multiplier": 1 << 30,
+            "multiplier": 1 << 25,
             "shift": 30,
             **_OUT,
         },

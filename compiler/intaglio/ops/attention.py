@@ -1,7 +1,7 @@
 """attention: softmax(q k^T) v with exact integer probabilities, one division per row.
 
 Accuracy: the weighted sum is exact in the integer weights; these are off by at most 1/2 each, n / 2^(e_bits+1) of the
-row's mass in all, and the reciprocal by n / 2^29 relative. Given the integer scores, the result is within 1 LSB of
+row's mass in all, and the reciprocal by n / 2^24 relative. Given the integer scores, the result is within 1 LSB of
 float64 softmax and product for n <= 258 with 8-bit outputs. The scores themselves are within 1 LSB of QDQ ones: about
 one in a thousand lies at a rounding tie and falls to the other side, which moves its weight by a factor exp(scale).
 """
@@ -41,6 +41,7 @@ from intaglio.ops.exponential import (
     exp_table,
     exponentials,
     reciprocal,
+    reciprocal_bits,
     row_multiplier,
     weight_bits,
 )
@@ -131,7 +132,7 @@ def parameters(
     # An 8-bit score at a rounding tie moves a 16-bit output by hundreds of LSB: ties must be rare.
     score_bits = multiplier_bits(score.dtype, out.dtype)
     score_multiplier, score_shift = dyadic_within(score_ratio, score_bits, score_bound)
-    acc_shift = max(0, v.reach.bit_length() + 31 + e_bits - 1 - 62)
+    acc_shift = max(0, v.reach.bit_length() + reciprocal_bits(e_bits) + e_bits - 1 - 62)
     multiplier, shift = row_multiplier(v.scale / out.scale, e_bits, acc_shift)
     attrs = {
         "q_zero": q.zero_point,

@@ -9,12 +9,16 @@ from intaglio.ops.arith import Int64, dyadic, round_shift
 from intaglio.ops.base import Array, Attrs, TensorType, check_type, integer
 
 NONLINEAR = ("exact", "ivit")
-RECIPROCAL_BITS = 31
 
 
 def weight_bits(dtype: str) -> int:
     """`e_bits` for an output type: 15 for 8-bit, 22 for 16-bit."""
     return 15 if dtype == "int8" else 22
+
+
+def reciprocal_bits(e_bits: int) -> int:
+    """Width of the row multiplier: 26 for 8-bit outputs (a 35 x 27 product divides an accumulator), else 31."""
+    return 26 if e_bits <= 15 else 31
 
 
 def exp_table(scale: float, score_dtype: str, e_bits: int, nonlinear: str = "exact") -> NDArray[np.uint32]:
@@ -69,19 +73,22 @@ def exponentials(scores: Array, table: Array, e_bits: int) -> Int64:
 
 
 def reciprocal(total: Int64, multiplier: int, e_bits: int) -> Int64:
-    """``(multiplier << (e_bits - 1)) // total``: the row's only division; below 2^31 as total >= 2^e_bits - 1."""
+    """``(multiplier << (e_bits - 1)) // total``: the row's only division.
+
+    No wider than `multiplier`, as total >= 2^e_bits - 1.
+    """
     return np.asarray((np.int64(multiplier) << np.int64(e_bits - 1)) // total)
 
 
 def row_multiplier(ratio: float, e_bits: int, acc_shift: int = 0) -> tuple[int, int]:
-    """`dyadic` with 31 bits, whose shift leaves the total shift ``shift + e_bits - 1 - acc_shift`` within 62."""
-    return dyadic(ratio, RECIPROCAL_BITS, 62 - (e_bits - 1) + acc_shift)
+    """`dyadic` with `reciprocal_bits`, whose shift leaves the total shift ``shift + e_bits - 1 - acc_shift`` within 62."""
+    return dyadic(ratio, reciprocal_bits(e_bits), 62 - (e_bits - 1) + acc_shift)
 
 
 def check_row_attrs(op: str, table: TensorType, score_dtype: str, attrs: Attrs) -> None:
     """Check the exponential table and the attributes of the row division."""
     check_type(op, "exp_table", table, ("uint32",), (1 if score_dtype == "int8" else 2, 256))
     e_bits = integer(op, attrs, "e_bits", 8, 22)
-    integer(op, attrs, "multiplier", 0, (1 << RECIPROCAL_BITS) - 1)
+    integer(op, attrs, "multiplier", 0, (1 << reciprocal_bits(e_bits)) - 1)
     acc_shift = attrs.get("acc_shift", 0)
     integer(op, attrs, "shift", 1, 62 - (e_bits - 1) + acc_shift)

@@ -1,0 +1,99 @@
+"""The accelerator as SystemVerilog: configuration in, {path: text} out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from intaglio.accelerator import descriptors, registers
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.descriptors import COMMON, KINDS, UNITS, Field
+from intaglio.backends.fpga.templates import banner, environment
+
+FOLDERS = ("rtl", "sim")
+"""Template folders: the accelerator, and what only a simulation needs."""
+
+
+@dataclass(frozen=True)
+class _Function:
+    """One field of a descriptor, as the package's function that extracts it."""
+
+    name: str
+    range: str
+    value: str
+
+
+def emit(config: AcceleratorConfig) -> dict[str, str]:
+    """The sources of the accelerator (`rtl/`) and of its test bench (`sim/`)."""
+    values = _values(config)
+    jinja = environment()
+    names = [name for name in jinja.list_templates(extensions=["j2"]) if name.startswith(FOLDERS)]
+    return {name.removesuffix(".j2"): jinja.get_template(name).render(values) for name in names}
+
+
+def sources(files: dict[str, str], folder: str = "rtl") -> list[str]:
+    """The SystemVerilog files of one folder in compilation order: the package first."""
+    names = sorted(name for name in files if name.startswith(f"{folder}/") and name.endswith(".sv"))
+    return sorted(names, key=lambda name: not name.endswith("_pkg.sv"))
+
+
+def _values(config: AcceleratorConfig) -> dict[str, Any]:
+    return {
+        "banner": banner(config),
+        "config": config,
+        "sizes": _sizes(config),
+        "config_hash": config.hash,
+        "magic": registers.MAGIC,
+        "version": descriptors.FORMAT_VERSION,
+        "units": UNITS,
+        "kinds": KINDS,
+        "errors": list(registers.ERRORS.items()),
+        "counters": registers.COUNTERS,
+        "counter_base": registers.COUNTER_BASE,
+        "registers": [(name, offset) for name, (offset, _, _) in registers.REGISTERS.items()],
+        "functions": _functions(),
+    }
+
+
+def _sizes(config: AcceleratorConfig) -> list[tuple[str, int, str]]:
+    return [
+        ("ROWS", config.rows, "tokens per row tile"),
+        ("COLS", config.cols, "channels per column tile"),
+        ("DEPTH", config.depth, "products per step; bytes per beat"),
+        ("GROUP", config.group, "channels that leave the array per cycle"),
+        ("LANES", config.lanes, "results requantized per cycle"),
+        ("TILE_GROUPS", config.tile_groups, "groups per column tile"),
+        ("WORD_BYTES", config.word_bytes, "scratchpad word"),
+        ("ENTRY_BYTES", config.entry_bytes, "weight buffer entry"),
+        ("WEIGHT_ENTRIES", config.weight_entries, ""),
+        ("A_WORDS", config.a_words, ""),
+        ("X_WORDS", config.x_words, ""),
+        ("PARAM_GROUPS", config.param_groups, ""),
+        ("NORM_CHANNELS", config.norm_channels, ""),
+        ("TABLE_SLOTS", config.table_slots, ""),
+        ("MAX_KEYS", config.max_keys, ""),
+        ("WEIGHT_PORTS", config.weight_ports, ""),
+        ("PORT_COLS", config.cols // config.weight_ports, "columns that one weight port fills"),
+        ("BEAT_BITS", config.axi_bits, "width of every AXI data port"),
+        ("BURST", config.burst, "beats per AXI burst"),
+        ("OUTSTANDING", config.outstanding, "bursts in flight per port"),
+        ("ADDR_BITS", 40, "AXI addresses"),
+        ("DSP48E2", int(config.multiplier == "dsp48e2"), "1: the array is made of packed DSP48E2 cascades"),
+    ]
+
+
+def _functions() -> list[_Function]:
+    common = [_function("DESC", entry) for entry in COMMON]
+    return common + [_function(kind.name, entry) for kind in KINDS for entry in kind.fields]
+
+
+def _function(prefix: str, entry: Field) -> _Function:
+    sign = "signed " if entry.signed else ""
+    extent = f"{sign}[{entry.width - 1}:0]" if entry.width > 1 else sign.strip()
+    if entry.width > 32:
+        value = f"{{d[{entry.word + 1}], d[{entry.word}]}}"
+    elif entry.width == 1:
+        value = f"d[{entry.word}][{entry.lsb}]"
+    else:
+        value = f"d[{entry.word}][{entry.lsb + entry.width - 1}:{entry.lsb}]"
+    return _Function(f"{prefix}_{entry.name}", extent, value)
