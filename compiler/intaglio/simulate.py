@@ -1,0 +1,113 @@
+"""A compiled accelerator on its real RTL: every output bit compared with the integer reference, every cycle accounted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.backends import fpga
+from intaglio.inspection import summarize
+from intaglio.ops import reference
+from intaglio.program import Array
+from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate
+
+if TYPE_CHECKING:
+    from intaglio.artifact import Artifact
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What the RTL did with the images, beside what the reference says of them.
+
+    `mismatches`: images whose result differs in any bit, or that ended with an error. `macs`: products of the model,
+    counted once each (an exponential times a value is one, though the array makes it in two passes).
+    """
+
+    config: AcceleratorConfig
+    frames: Frames
+    results: Array
+    mismatches: list[int]
+    macs: int
+
+    @property
+    def bit_exact(self) -> bool:
+        return not self.mismatches
+
+    @property
+    def utilization(self) -> float:
+        """Share of the array's products that the model asked for, over the whole frame."""
+        return self.macs / (self.frames.cycles * self.config.macs)
+
+    @property
+    def occupancy(self) -> float:
+        """Share of cycles in which the array was issued a step."""
+        counters = self.frames.runs[0].counters
+        return counters["mac_steps"] / max(counters["cycles"], 1)
+
+    @property
+    def latency_ms(self) -> float:
+        """Simulated cycles of one image at the configuration's clock."""
+        return self.frames.cycles / (self.config.clock_mhz * 1e3)
+
+    @property
+    def errors(self) -> list[str]:
+        return [
+            f"image {i}: {run.error} (descriptor {run.info})"
+            for i, run in enumerate(self.frames.runs)
+            if run.status
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "bit_exact": self.bit_exact,
+            "images": len(self.frames.runs),
+            "mismatches": self.mismatches,
+            "cycles": self.frames.cycles,
+            "clock_mhz": self.config.clock_mhz,
+            "latency_ms": self.latency_ms,
+            "macs_per_cycle": self.config.macs,
+            "utilization": self.utilization,
+            "occupancy": self.occupancy,
+            "stalls": self.frames.stalls(),
+            "counters": [dict(run.counters) for run in self.frames.runs],
+            "descriptors": [span.as_json() for span in self.frames.spans],
+            "errors": self.errors,
+        }
+
+
+def simulate_artifact(
+    artifact: Artifact,
+    inputs: Array,
+    *,
+    config: AcceleratorConfig | None = None,
+    memory: MemoryModel | None = None,
+    waves: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> SimulationReport:
+    """Run `inputs` [N, ...] (the program's input type) through the RTL of `artifact` and compare with the reference.
+
+    `config`: another configuration than the one it was compiled for; the program is scheduled again for it.
+    `memory`: default, the board's. Raises ArtifactError if it is no accelerator, ToolError if a tool is missing.
+    """
+    compiled = fpga.load(artifact) if config is None else fpga.compile_program(artifact.program, config)
+    program = artifact.program
+    progress(f"reference on {len(inputs)} image(s)")
+    expected = np.concatenate([reference.run(program, image[None]) for image in inputs])
+    images = [np.ascontiguousarray(image).tobytes() for image in inputs]
+    job = Job(compiled.config, compiled.program, compiled.weights, images, compiled.comments)
+    frames = simulate(job, memory or compiled.memory, waves=waves, progress=progress)
+    output = program.tensors[program.output]
+    results = [fpga.result(output, run.result) for run in frames.runs]
+    wrong = [
+        i
+        for i, want in enumerate(expected)
+        if i >= len(results) or frames.runs[i].status or not np.array_equal(results[i][0], want)
+    ]
+    return SimulationReport(compiled.config, frames, np.concatenate(results), wrong, summarize(program).macs)
