@@ -1,0 +1,141 @@
+"""The accelerator's memories: contents and, cell by cell, whether a program has written them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.hw.iss.errors import FaultError
+
+Data = NDArray[Any]
+Cells = tuple[Data, ...]
+"""One integer array per axis of `Memory.valid`; they broadcast against each other."""
+
+PIXEL_SLOTS = 4
+
+
+@dataclass
+class Memory:
+    """One memory. A cell is the least that is written or not: the leading axes of `data` index cells.
+
+    `place` tells a reader where a cell is. `observer`, if any, hears of every read.
+    """
+
+    data: Data
+    valid: NDArray[np.bool_]
+    place: str
+    observer: Callable[[Memory, Cells], None] | None = None
+
+    def read(self, cells: Cells) -> Data:
+        """Contents of `cells`: their broadcast shape, then that of a cell. FaultError if one was never written."""
+        self.touch(cells)
+        return np.asarray(self.data[cells])
+
+    def touch(self, cells: Cells) -> None:
+        """As `read`, without the contents."""
+        if self.observer:
+            self.observer(self, cells)
+        valid = self.valid[cells]
+        if not valid.all():
+            cell = locate(cells, ~valid)
+            raise FaultError(f"it reads {self.place.format(*cell)}, which nothing has written yet.")
+
+
+def locate(cells: Cells, mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """The first of `cells` where `mask` (their broadcast shape) holds."""
+    at = tuple(np.argwhere(mask)[0])
+    return tuple(int(axis[at]) for axis in np.broadcast_arrays(*cells))
+
+
+@dataclass(frozen=True)
+class Write:
+    """Values for `cells`, or for the first `length` bytes of each; `source` > 0 names what they were loaded by."""
+
+    memory: Memory
+    cells: Cells
+    values: Data
+    length: int | None = None
+    source: int = 0
+
+
+class Memories:
+    """All memories of one configuration, for one run.
+
+    bank_a, bank_x    int8 [words, R, D], cells (word, row)
+    weights           int8 [entries, C, D / R, R], cells (entry, column, granule of R bytes)
+    params            int64 [groups, G, 3] of bias, multiplier, shift; cells (group,)
+    norm              int64 [channels, 2] of gain, offset; cells (channel,)
+    activation, exponential, pixel   int64 [slots, 256], cells (slot,)
+    output            uint8 [bytes], cells (byte,)
+    source            int64 [entries]: LOAD_WEIGHTS descriptor + 1 that a weight entry is from, or 0
+    """
+
+    def __init__(self, config: AcceleratorConfig, output_bytes: int) -> None:
+        r, d, c = config.rows, config.depth, config.cols
+        self.config = config
+        self.bank_a = _memory((config.a_words, r), (d,), np.int8, "row {1} of word {0} of bank A")
+        self.bank_x = _memory((config.x_words, r), (d,), np.int8, "row {1} of word {0} of bank X")
+        self.weights = _memory(
+            (config.weight_entries, c, d // r), (r,), np.int8, "entry {0}, column {1} of the weight buffer"
+        )
+        self.params = _memory(
+            (config.param_groups,), (config.group, 3), np.int64, "group {0} of the parameter buffer"
+        )
+        self.norm = _memory((config.norm_channels,), (2,), np.int64, "channel {0} of the LayerNorm buffer")
+        slots = config.table_slots
+        self.activation = _memory((slots,), (256,), np.int64, "slot {0} of the activation table")
+        self.exponential = _memory((slots,), (256,), np.int64, "slot {0} of the exponential table")
+        self.pixel = _memory((PIXEL_SLOTS,), (256,), np.int64, "slot {0} of the pixel table")
+        self.output = _memory((output_bytes,), (), np.uint8, "byte {0} of the result")
+        self.source = np.zeros(config.weight_entries, np.int64)
+
+    def bank(self, number: int) -> Memory:
+        """Bank A (0) or X (1)."""
+        return self.bank_x if number else self.bank_a
+
+    def table(self, number: int) -> Memory:
+        """The table memory with this number in LOAD_TABLE."""
+        return (self.activation, self.exponential, self.pixel)[number]
+
+    def __iter__(self) -> Iterator[tuple[str, Memory]]:
+        """Names and memories inside the accelerator."""
+        for name in ("bank_a", "bank_x", "weights", "params", "norm", "activation", "exponential", "pixel"):
+            yield name, getattr(self, name)
+
+    def apply(self, writes: list[Write]) -> None:
+        """Perform writes."""
+        for write in writes:
+            part: tuple[Any, ...] = write.cells
+            if write.length is not None:
+                part = (*write.cells, ..., slice(0, write.length))
+            write.memory.data[part] = write.values
+            write.memory.valid[write.cells] = True
+            if write.memory is self.weights:
+                self.source[write.cells[0]] = write.source
+
+    def poison(self, rng: np.random.Generator) -> None:
+        """Fill scratchpads and weight buffer with noise, so that use of undefined bytes changes results."""
+        for memory in (self.bank_a, self.bank_x, self.weights):
+            memory.data[...] = rng.integers(-128, 128, memory.data.shape, np.int8)
+
+    def dump(self) -> dict[str, Data]:
+        """Copies of all contents, and of what is valid as `<name>_valid`.
+
+        Banks are uint8 [words, R * D], weights uint8 [entries, C * D], byte by byte as the accelerator has them.
+        """
+        copies: dict[str, Data] = {"output": self.output.data.copy()}
+        for name, memory in self:
+            data = memory.data.copy()
+            flat = data.dtype == np.int8
+            copies[name] = data.reshape(len(data), -1).view(np.uint8) if flat else data
+            copies[f"{name}_valid"] = memory.valid.copy()
+        return copies
+
+
+def _memory(cells: tuple[int, ...], cell: tuple[int, ...], dtype: type, place: str) -> Memory:
+    return Memory(np.zeros((*cells, *cell), dtype), np.zeros(cells, np.bool_), place)
