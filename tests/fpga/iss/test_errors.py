@@ -98,7 +98,7 @@ STATIC = [
     ("GEMM", ADD | {"add_shift": 0}, "add_shift must be in 1..62, not 0."),
     ("GEMM", ADD | {"add_a": -(1 << 27)}, "add_a must be in -2^26..2^26, not -134217728."),
     ("GEMM", ADD | {"add_b": 1 << 27}, "add_b must be in -2^26..2^26, not 134217728."),
-    ("GEMM", ADD | {"add_offset": 1 << 62}, f"add_offset must be in -2^61..2^61, not {1 << 62}."),
+    ("GEMM", ADD | {"add_offset": 1 << 47}, f"add_offset must be in -2^46..2^46, not {1 << 47}."),
     ("GEMM", ADD | {"r_addr": 8, "r_wide": 1}, "o overlaps r within a row tile without being r."),
     ("ATTENTION", ATTENTION | {"q_addr": 64}, "q words 64..64 exceed the 64 of bank A."),
     ("ATTENTION", ATTENTION | {"o_addr": 64}, "o words 64..64 exceed the 64 of bank A."),
@@ -249,11 +249,14 @@ def test_attention_accumulators_are_int32():
         Simulator(config, program, weights).run(b"")
 
 
-def test_layernorm_offsets():
-    weights = np.full((16, 2), (1 << 61) + 1, np.int64).tobytes()
+@pytest.mark.parametrize(
+    ("constants", "what"),
+    [((0, (1 << 61) + 1), "a LayerNorm offset exceeds 2^61."), ((1 << 25, 0), "a LayerNorm gain exceeds 26 bits.")],
+)
+def test_layernorm_constants(constants, what):
+    weights = np.tile(np.array(constants, np.int64), (16, 1)).tobytes()
     load = Descriptor("LOAD_NORM", {"channels": 16})
     rows = Descriptor("LOAD_ROWS", {"words": 1, "bank": 1})
-    what = "a LayerNorm offset exceeds 2^61."
     fails(what, load, rows, Descriptor("LAYERNORM", NORMALIZE), weights=weights)
 
 

@@ -18,6 +18,7 @@ _COUNTS = (
 )  # fmt: skip
 _MULTIPLIER = 1 << 26
 _OFFSET = 1 << 61
+_ADD_OFFSET = 1 << 46
 _MAX_CHANNELS = 4096
 
 
@@ -198,7 +199,7 @@ def _residual(c: _Checker, channels: int, o_words: int, tiles: int) -> None:
     c.shift("add_shift")
     c.magnitude("add_a", _MULTIPLIER)
     c.magnitude("add_b", _MULTIPLIER)
-    c.magnitude("add_offset", _OFFSET)
+    c.magnitude("add_offset", _ADD_OFFSET)
     same = (
         d["r_addr"] == d["o_addr"]
         and d["r_wide"] == d["o_wide"]

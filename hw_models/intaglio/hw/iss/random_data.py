@@ -138,7 +138,7 @@ class Dice:
         magnitude = max(abs(multipliers[0]) * a_peak, abs(multipliers[1]) * b_peak, 2)
         offset = self.between(-magnitude, magnitude)
         if self.chance(0.05):
-            offset = (-1, 1)[self.below(2)] << 61
+            offset = (-1, 1)[self.below(2)] << 46
         shift = self.shift(magnitude, 1 << (15 if flags["o_wide"] else 7))
         return {
             "add_a": multipliers[0], "add_b": multipliers[1], "add_offset": offset, "add_shift": shift,
@@ -166,7 +166,7 @@ class Dice:
 
     def norm(self, channels: int) -> tuple[dict[str, int], NDArray[np.int64]]:
         """Fields eps, shift, zero of LAYERNORM, and its constants int64 [channels, 2]."""
-        bits = 31 if self.chance(0.1) else self.between(8, 17)
+        bits = 25 if self.chance(0.1) else self.between(8, 17)
         gain = self.rng.integers(-(1 << bits), 1 << bits, channels)
         shift = self.shift(float(1 << (bits + 19)), 64)
         limit = 1 << (61 if self.chance(0.1) else min(shift + 7, 61))

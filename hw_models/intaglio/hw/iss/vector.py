@@ -11,6 +11,7 @@ from intaglio.hw.iss.machine import Machine
 from intaglio.hw.iss.memory import Data, Write
 from intaglio.ops.arith import bit_length, clamp, isqrt, round_shift
 
+_GAIN = 1 << 25
 _LIMIT = 1 << 61
 
 
@@ -23,6 +24,8 @@ def layernorm(machine: Machine, _index: int, d: Descriptor, low: int, high: int)
     gain, offset = memories.norm.read((d["channel"] + np.arange(channels),)).T
     if offset.min() < -_LIMIT or offset.max() > _LIMIT:
         raise FaultError("a LayerNorm offset exceeds 2^61.")
+    if gain.min() < -_GAIN or gain.max() >= _GAIN:
+        raise FaultError("a LayerNorm gain exceeds 26 bits.")
     y = round_shift(_normalized(x, d["eps"]) * gain + offset, d["shift"]) + d["zero"]
     out = np.zeros((len(at), word_count(config, channels, 0) * config.depth), np.int8)
     out[:, :channels] = clamp(y, "int8")
