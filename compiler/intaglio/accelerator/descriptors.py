@@ -125,6 +125,8 @@ KINDS: tuple[Kind, ...] = (
         Field("v_entry", 13, 0, 16, doc="from K to V of a head"),
         Field("score_multiplier", 14), Field("score_shift", 15, 0, 6), Field("score_zero", 15, 16, 16, True),
         Field("multiplier", 16), Field("shift", 17, 0, 6), Field("zero", 17, 16, 16, True),
+        Field("q_zero", 18, 0, 16, True), Field("k_zero", 18, 16, 16, True), Field("v_zero", 19, 0, 16, True),
+        Field("score_bias", 20, 0, 32, True, doc="qk_steps * depth * q_zero * k_zero"),
     )),
     Kind("LAYERNORM", 0x40, "vu", "LayerNorm, bank X -> int8 in bank A", (
         Field("x_addr", 8, 0, 16), Field("x_stride", 8, 16, 16),

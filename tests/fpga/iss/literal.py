@@ -209,7 +209,7 @@ class Literal:
         scores = []
         for i in range(n):
             dot = sum(
-                v * self.weight(k_entry + i // C * d["qk_steps"] + j // D, i % C, j % D)
+                (v - d["q_zero"]) * (self.weight(k_entry + i // C * d["qk_steps"] + j // D, i % C, j % D) - d["k_zero"])
                 for j, v in enumerate(q)
             )
             scores.append(
@@ -220,7 +220,7 @@ class Literal:
         out = []
         for m in range(d["v_words"] * D):
             entry = v_entry + m // C * ceil_div(n, D)
-            acc = sum(e[i] * self.weight(entry + i // D, m % C, i % D) for i in range(n))
+            acc = sum(e[i] * (self.weight(entry + i // D, m % C, i % D) - d["v_zero"]) for i in range(n))
             out.append(clamp(round_shift(acc * r, d["shift"] + 14) + d["zero"], 0))
         return out
 

@@ -113,6 +113,8 @@ STATIC = [
     ("ATTENTION", ATTENTION | {"shift": 49}, "shift must be in 1..48, not 49."),
     ("ATTENTION", ATTENTION | {"multiplier": 1 << 26}, "multiplier must be below 2^26, not 67108864."),
     ("ATTENTION", ATTENTION | {"score_multiplier": 1 << 26}, "score_multiplier must be below 2^26, not 67108864."),
+    ("ATTENTION", ATTENTION | {"v_zero": 128}, "v_zero must be in -128..127, not 128."),
+    ("ATTENTION", ATTENTION | {"score_bias": 1}, "score_bias must be qk_steps * depth * q_zero * k_zero, 0, not 1."),
     ("LAYERNORM", NORMALIZE | {"channels": 4097}, "channels must be at most 4096, not 4097."),
     ("LAYERNORM", NORMALIZE | {"x_addr": 32}, "x words 32..32 exceed the 32 of bank X."),
     ("LAYERNORM", NORMALIZE | {"o_addr": 64}, "o words 64..64 exceed the 64 of bank A."),

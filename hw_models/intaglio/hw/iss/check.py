@@ -235,6 +235,12 @@ def _attention(c: _Checker) -> None:
     for name in ("multiplier", "score_multiplier"):
         if d[name] >= _MULTIPLIER:
             raise FaultError(f"{name} must be below 2^26, not {d[name]}.")
+    for name in ("q_zero", "k_zero", "v_zero"):
+        if not -128 <= d[name] <= 127:
+            raise FaultError(f"{name} must be in -128..127, not {d[name]}.")
+    bias = d["qk_steps"] * config.depth * d["q_zero"] * d["k_zero"]
+    if d["score_bias"] != bias:
+        raise FaultError(f"score_bias must be qk_steps * depth * q_zero * k_zero, {bias}, not {d['score_bias']}.")
 
 
 def _layernorm(c: _Checker) -> None:

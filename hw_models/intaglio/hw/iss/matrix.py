@@ -140,8 +140,9 @@ def _values(machine: Machine, d: Descriptor, entry: int) -> Data:
 
 def _scores(d: Descriptor, q: Data, k: Data) -> Data:
     """int64 [queries, keys] within int8."""
-    # At most 255 words: below 2^26, and 2^52 with the multiplier.
-    acc = exact_matmul(q, k.T, q.shape[1] << 14)
+    acc = exact_matmul(q, k.T, q.shape[1] << 14) + d["score_bias"]
+    acc -= d["q_zero"] * k.astype(np.int64).sum(axis=1) + d["k_zero"] * q.astype(np.int64).sum(axis=1, keepdims=True)
+    _check_int32(acc)
     scaled = round_shift(acc * d["score_multiplier"], d["score_shift"]) + d["score_zero"]
     return clamp(scaled, "int8").astype(np.int64)
 
@@ -162,6 +163,8 @@ def _weighted(d: Descriptor, e: Data, v: Data) -> Data:
             f"a row's reciprocal {int(r.max())} exceeds 26 bits: its exponentials sum to less than 2^14."
         )
     acc = exact_matmul(e, v.T, int(total.max()) * 128)
+    _check_int32(acc)
+    acc -= d["v_zero"] * total
     _check_int32(acc)
     return clamp(round_shift(acc * r, d["shift"] + 14) + d["zero"], "int8")
 

@@ -179,7 +179,9 @@ class Dice:
         """Multipliers, shifts and zero points of ATTENTION."""
         spread = _STD * _STD * math.sqrt(qk_steps * self.config.depth)
         score, result = self.multiplier(), self.multiplier()
-        return {
+        zeros = {name: self.zero(0) if self.chance(0.5) else 0 for name in ("q_zero", "k_zero", "v_zero")}
+        return zeros | {
+            "score_bias": qk_steps * self.config.depth * zeros["q_zero"] * zeros["k_zero"],
             "score_multiplier": score, "score_shift": self.shift(spread * score, 30), "score_zero": self.zero(0),
             "multiplier": result, "shift": self.shift(result, 1.0, 48), "zero": self.zero(0),
         }  # fmt: skip
