@@ -12,7 +12,7 @@ import onnx
 
 from intaglio import artifact as artifacts
 from intaglio import pipelines
-from intaglio.backends import arena, c, cpu
+from intaglio.backends import arena, c, cpu, fpga
 from intaglio.errors import InputError, ToolError
 from intaglio.extract import extract
 from intaglio.frontend.importer import Imported, import_model, to_relax
@@ -20,7 +20,7 @@ from intaglio.frontend.simplify import simplify
 from intaglio.passes.integer.emit import Missing, Preprocessing
 from intaglio.passes.make_integer import MakeInteger
 from intaglio.program import Program
-from intaglio.target import CpuTarget, CTarget, Target
+from intaglio.target import CpuTarget, CTarget, FpgaTarget, Target
 
 __all__ = ["Missing", "Options", "Preprocessing", "compile_model", "missing_scales", "to_program"]
 
@@ -54,16 +54,21 @@ class Options:
 
 
 def to_program(
-    path: Path, options: Options = Options(), dump_ir: Path | None = None, progress: Progress = lambda _: None
+    path: Path,
+    options: Options = Options(),
+    dump_ir: Path | None = None,
+    progress: Progress = lambda _: None,
+    target: Target | None = None,
 ) -> Program:
-    """The integer program of the ONNX model at `path`.
+    """The integer program of the ONNX model at `path`; for an FPGA `target`, one that its accelerator runs.
 
     Raises ModelError, UnsupportedError or CalibrationError with one sentence.
     """
     progress("import")
     imported = import_model(path, options.batch)
     _check_channels(imported, options)
-    passes = pipelines.integer(imported, options.preprocessing, options.nonlinear)
+    pipeline = pipelines.fpga if isinstance(target, FpgaTarget) else pipelines.integer
+    passes = pipeline(imported, options.preprocessing, options.nonlinear)
     module = pipelines.run(imported.module, passes, dump_ir, progress)
     return extract(module, path.stem, imported.nodes, imported.input_name)
 
@@ -88,7 +93,7 @@ def compile_model(
     """
     options = Options(batch, input_kind, tuple(mean or (0.0,)), tuple(std or (1.0,)), nonlinear)
     artifacts.check_writable(out)
-    program = to_program(path, options, dump_ir, progress)
+    program = to_program(path, options, dump_ir, progress, target)
     progress(f"generate {target.name}")
     files, workspace = _generate(program, target, threads)
     progress("write")
@@ -111,6 +116,8 @@ def _generate(program: Program, target: Target, threads: int) -> tuple[dict[str,
     size = arena.plan(program).size
     if isinstance(target, CTarget):
         return c.emit(program), size
+    if isinstance(target, FpgaTarget):
+        return fpga.emit(program, target.accelerator, target), size
     if not isinstance(target, CpuTarget):
         return {}, size
     with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:

@@ -18,6 +18,7 @@ from intaglio.passes.fold_movement import fold_movement
 from intaglio.passes.fuse_linear import fuse_linear
 from intaglio.passes.integer.emit import Preprocessing
 from intaglio.passes.make_integer import MakeInteger
+from intaglio.passes.partition_fpga import PartitionFpga
 from intaglio.passes.recognise_layernorm import recognise_layernorm
 
 Pass = Callable[[tvm.IRModule], tvm.IRModule]
@@ -32,7 +33,7 @@ def recognition() -> list[Pass]:
 
 
 def integer(imported: Imported, preprocessing: Preprocessing, nonlinear: str) -> list[Pass]:
-    """From the importer's QDQ graph to integer ops, for every target (`cpu`, `c`, `null`)."""
+    """From the importer's QDQ graph to integer ops, for every target (`cpu`, `c`, `null`, `fpga`)."""
     return [
         *recognition(),
         MakeInteger(imported.provenance, imported.nodes, preprocessing, nonlinear),
@@ -43,6 +44,14 @@ def integer(imported: Imported, preprocessing: Preprocessing, nonlinear: str) ->
         fuse_linear,
         eliminate_dead,
         check_integer,
+    ]
+
+
+def fpga(imported: Imported, preprocessing: Preprocessing, nonlinear: str) -> list[Pass]:
+    """Integer ops that all run on the accelerator."""
+    return [
+        *integer(imported, preprocessing, nonlinear),
+        PartitionFpga(imported.nodes),
     ]
 
 

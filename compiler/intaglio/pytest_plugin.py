@@ -38,14 +38,14 @@ def intaglio_simulate(request: pytest.FixtureRequest) -> Callable[..., Simulatio
         folder: str | Path, images: int = 1, inputs: Any = None, config: str | None = None, memory: Any = None
     ) -> SimulationReport:
         from intaglio import artifact
-        from intaglio.backends import fpga
-        from intaglio.samples import random_inputs
+            from intaglio.samples import random_inputs
         from intaglio.simulate import simulate_artifact
+        from intaglio.target import configuration
 
         compiled = artifact.load(folder)
         program = compiled.program
         given = random_inputs(program.tensors[program.input], images) if inputs is None else inputs
-        chosen = None if config is None else fpga.find_config(config)
+        chosen = None if config is None else configuration(config)
         return simulate_artifact(compiled, given, config=chosen, memory=memory, waves=_waves(request))
 
     return run

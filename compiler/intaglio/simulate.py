@@ -82,6 +82,24 @@ class SimulationReport:
         }
 
 
+def memory_model(
+    artifact: Artifact,
+    config: AcceleratorConfig | None = None,
+    latency: int | None = None,
+    bytes_per_cycle: float | None = None,
+) -> MemoryModel:
+    """External memory as the artifact's board has it, in cycles of `config` (default: its own); what is given holds."""
+    compiled = fpga.load(artifact)
+    board, clock = compiled.board, (config or compiled.config).clock_mhz
+    default = MemoryModel()
+    if latency is None:
+        latency = default.latency if board.latency_ns is None else round(board.latency_ns * clock / 1e3)
+    if bytes_per_cycle is None:
+        peak = board.bandwidth_gb_s
+        bytes_per_cycle = default.bytes_per_cycle if peak is None else peak * 1e3 / clock
+    return MemoryModel(max(latency, 1), bytes_per_cycle)
+
+
 def simulate_artifact(
     artifact: Artifact,
     inputs: Array,
@@ -101,8 +119,8 @@ def simulate_artifact(
     progress(f"reference on {len(inputs)} image(s)")
     expected = np.concatenate([reference.run(program, image[None]) for image in inputs])
     images = [np.ascontiguousarray(image).tobytes() for image in inputs]
-    job = Job(compiled.config, compiled.program, compiled.weights, images, compiled.comments)
-    frames = simulate(job, memory or compiled.memory, waves=waves, progress=progress)
+    job = Job(compiled.config, compiled.program, compiled.weights, images, dict(enumerate(compiled.comments)))
+    frames = simulate(job, memory or memory_model(artifact, compiled.config), waves=waves, progress=progress)
     output = program.tensors[program.output]
     results = [fpga.result(output, run.result) for run in frames.runs]
     wrong = [

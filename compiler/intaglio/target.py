@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from intaglio.accelerator.config import PRESETS, AcceleratorConfig
 from intaglio.errors import InputError
 from intaglio.resources import data_folder
 
@@ -40,9 +41,33 @@ class NullTarget(_Base):
     kind: Literal["null"]
 
 
-Target = CpuTarget | CTarget | NullTarget
+class Board(BaseModel):
+    """What a board's FPGA has, and its external memory: peak bandwidth in GB/s, read latency in ns."""
 
-KINDS: dict[str, type[_Base]] = {"cpu": CpuTarget, "c": CTarget, "null": NullTarget}
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    part: str = ""
+    family: str = ""
+    luts: int | None = None
+    ffs: int | None = None
+    dsps: int | None = None
+    bram36: int | None = None
+    urams: int | None = None
+    bandwidth_gb_s: float | None = None
+    latency_ns: float | None = None
+
+
+class FpgaTarget(_Base):
+    """The accelerator, in the configuration that suits a board."""
+
+    kind: Literal["fpga"]
+    board: Board = Board()
+    accelerator: AcceleratorConfig
+
+
+Target = CpuTarget | CTarget | NullTarget | FpgaTarget
+
+KINDS: dict[str, type[_Base]] = {"cpu": CpuTarget, "c": CTarget, "null": NullTarget, "fpga": FpgaTarget}
 
 _ADAPTER: TypeAdapter[Target] = TypeAdapter(Annotated[Target, Field(discriminator="kind")])
 
@@ -61,6 +86,17 @@ def find(spec: str) -> Target:
     return load(files[spec])
 
 
+def configured(target: Target, spec: str | None) -> Target:
+    """`target` with the accelerator configuration `spec`, if one is given. Raises InputError if it takes none."""
+    if spec is None:
+        return target
+    if not isinstance(target, FpgaTarget):
+        raise InputError(
+            f"--config: target {target.name!r} is no FPGA, so it takes no accelerator configuration."
+        )
+    return target.model_copy(update={"accelerator": configuration(spec)})
+
+
 def available(folder: Path | None = None) -> list[Target]:
     """Every target of `folder` (default: those that ship with intaglio), by name."""
     return [load(path) for _, path in sorted(_files(folder or data_folder("targets")).items())]
@@ -68,15 +104,42 @@ def available(folder: Path | None = None) -> list[Target]:
 
 def load(path: Path) -> Target:
     """Read one target file. Raises InputError naming the file, the key and what was expected."""
+    return _validate(_read(path), path)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such target file.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid TOML: {error}.") from None
-    return _validate(values, path)
+
+
+def configuration(spec: str) -> AcceleratorConfig:
+    """The accelerator configuration called `spec`, or that of a .toml file: its table `accelerator` or all of it.
+
+    Raises InputError if there is none, or the file is malformed.
+    """
+    if not spec.endswith(".toml"):
+        if spec not in PRESETS:
+            hint = _nearest(spec, PRESETS) or f"known configurations: {', '.join(PRESETS)}"
+            raise InputError(f"there is no configuration {spec!r}; {hint}, or give the path of a .toml file.")
+        return PRESETS[spec]
+    path = Path(spec)
+    values = _read(path)
+    values = values.get("accelerator", values)
+    keys = list(AcceleratorConfig.model_fields)
+    unknown = next((key for key in values if key not in keys), None)
+    if unknown is not None:
+        hint = _nearest(unknown, keys) or f"valid keys: {', '.join(keys)}"
+        raise InputError(f"{path}: unknown key {unknown!r} for a configuration; {hint}.")
+    try:
+        return AcceleratorConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_sentence(error, path)) from None
 
 
 def _validate(values: dict[str, Any], path: Path) -> Target:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli import compile, evaluate, inspect, quantize, run, targets, verify
+from intaglio.cli import compile, evaluate, inspect, quantize, run, simulate, synthesize, targets, verify
 from intaglio.resources import version
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -15,8 +15,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
     "verify": verify.verify,
     "evaluate": evaluate.evaluate,
+    "simulate": simulate.simulate,
     "quantize": quantize.quantize,
     "inspect": inspect.inspect,
+    "synthesize": synthesize.synthesize,
     "targets": targets.targets,
 }
 

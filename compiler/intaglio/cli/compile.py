@@ -25,6 +25,14 @@ def compile_(
     target: Annotated[
         str, typer.Option("--target", "-t", help="A name of `intaglio targets`, or a .toml file.")
     ] = "cpu",
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Accelerator of an FPGA target: tiny, ecp5, medium, large, or a .toml file.",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images per call; binds a symbolic batch dimension.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads that the library starts with.")] = 1,
     input_kind: Annotated[
@@ -44,7 +52,7 @@ def compile_(
     from intaglio import target as targets
     from intaglio.data import parse_channels
 
-    chosen = targets.find(target)
+    chosen = targets.configured(targets.find(target), config)
     at_least_one("--batch", batch)
     at_least_one("--threads", threads)
     means, stds = parse_channels("--mean", mean), parse_channels("--std", std)

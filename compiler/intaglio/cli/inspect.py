@@ -12,6 +12,7 @@ from intaglio.cli.command import Result, command
 from intaglio.cli.options import Debug, Json, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import count, table, total
+from intaglio.errors import ArtifactError, InputError
 
 if TYPE_CHECKING:
     from intaglio.inspection import OpSummary, Summary
@@ -24,15 +25,37 @@ def inspect(
         Path, typer.Argument(metavar="MODEL|DIR", help="An ONNX model or a compiled one.", show_default=False)
     ],
     batch: Annotated[int, typer.Option(help="Images per call, for a model with a symbolic batch.")] = 1,
+    program: Annotated[
+        bool, typer.Option("--program", help="The accelerator's program instead, descriptor by descriptor.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> Result:
     """Show op by op: shapes, scales, work, and which ONNX nodes became which integer op."""
     at_least_one("--batch", batch)
+    if program:
+        return _listing(path)
     from intaglio.inspection import summarize
 
     summary = summarize(_program(path, batch))
     return Result(summary.as_json(), [_table(summary), total(summary)])
+
+
+def _listing(path: Path) -> Result:
+    from intaglio import artifact
+    from intaglio.backends.fpga import MAP, PROGRAM
+    from intaglio.backends.fpga.listing import listing
+
+    if not path.is_dir():
+        raise InputError(f"--program: {path} is no output folder of intaglio compile for an FPGA target.")
+    compiled = artifact.load(path)
+    try:
+        lines = listing(compiled.file(PROGRAM).read_bytes(), compiled.file(MAP).read_text())
+    except ValueError as error:
+        raise ArtifactError(f"{path / PROGRAM}: {error}") from error
+    columns = {"": "right", "descriptor": "left", "waits for": "left", "fields": "left", "for": "left"}
+    rows = [(line.index, line.descriptor.kind, line.waits, line.fields, line.comment) for line in lines]
+    return Result({"program": [line.as_json() for line in lines]}, [table("", columns, rows)])
 
 
 def _program(path: Path, batch: int) -> Program:

@@ -58,10 +58,10 @@ def simulate(
         if value is not None and value <= 0:
             raise InputError(f"{name} must be positive, not {value}.")
     from intaglio import artifact, feed
-    from intaglio.backends import fpga
     from intaglio.data import load_samples, parse_channels
     from intaglio.samples import random_inputs
-    from intaglio.simulate import simulate_artifact
+    from intaglio.simulate import memory_model, simulate_artifact
+    from intaglio.target import configuration
 
     compiled = artifact.load(folder)
     program = compiled.program
@@ -70,9 +70,9 @@ def simulate(
         inputs = random_inputs(program.tensors[program.input], images)
     else:
         inputs = feed.integers(program, load_samples(samples, compiled.manifest.input.shape[1:], images), how)
-    chosen = None if config is None else fpga.find_config(config)
+    chosen = None if config is None else configuration(config)
     with steps("simulate") as progress:
-        memory = fpga.memory_model(compiled, latency, bandwidth)
+        memory = memory_model(compiled, chosen, latency, bandwidth)
         report = simulate_artifact(
             compiled, inputs, config=chosen, memory=memory, waves=waves, progress=progress
         )

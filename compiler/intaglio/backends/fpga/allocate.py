@@ -1,0 +1,110 @@
+"""Scratchpad addresses: first fit over the time that a buffer lives; a residual's result takes the residual's place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.backends.fpga.operations import Buffer, Gemm, Operation
+from intaglio.errors import UnsupportedError
+
+
+@dataclass(eq=False)
+class _Region:
+    """Words of one bank that buffers share, and the operations (by index) between which they live."""
+
+    bank: str
+    words: int
+    first: int
+    last: int
+    address: int = 0
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The first word of every buffer's first row tile, and what each bank needs."""
+
+    config: AcceleratorConfig
+    first: dict[Buffer, int]
+    words: dict[str, int]
+
+    def of(self, buffer: Buffer, row: int | None = None) -> int:
+        """Word address of the row tile that holds `row` (default: the buffer's first)."""
+        tile = 0 if row is None else (row - buffer.low) // self.config.rows
+        return self.first[buffer] + tile * buffer.stride(self.config)
+
+
+def allocate(operations: Sequence[Operation], config: AcceleratorConfig) -> Addresses:
+    """Addresses in banks A and X. Raises UnsupportedError saying how many words are needed where they do not fit."""
+    regions, places = _regions(operations, config)
+    words = {bank: _place([r for r in regions if r.bank == bank]) for bank in "AX"}
+    for bank, key in (("A", "a_words"), ("X", "x_words")):
+        _check(bank, key, words[bank], getattr(config, key))
+    return Addresses(config, {b: r.address + offset for b, (r, offset) in places.items()}, words)
+
+
+def _check(bank: str, key: str, needed: int, available: int) -> None:
+    if needed > available:
+        raise UnsupportedError(
+            f"the model's activations need {needed} words of scratchpad bank {bank}, the configuration has "
+            f"{available}; raise {key} in the configuration to at least {needed}."
+        )
+
+
+def _regions(
+    operations: Sequence[Operation], config: AcceleratorConfig
+) -> tuple[list[_Region], dict[Buffer, tuple[_Region, int]]]:
+    """Regions in order of their first use, and every buffer's region and offset."""
+    last = {b: i for i, op in enumerate(operations) for b in _buffers(op)}
+    places: dict[Buffer, tuple[_Region, int]] = {}
+    regions: list[_Region] = []
+    for index, operation in enumerate(operations):
+        for buffer in _buffers(operation):
+            if buffer not in places:
+                places[buffer] = _in_place(operation, buffer, places, config, index)
+            region, _ = places[buffer]
+            region.last = max(region.last, last[buffer])
+            if region not in regions:
+                regions.append(region)
+    return regions, places
+
+
+def _buffers(operation: Operation) -> list[Buffer]:
+    return [*operation.reads, *([operation.writes] if operation.writes else [])]
+
+
+def _in_place(
+    operation: Operation,
+    buffer: Buffer,
+    places: dict[Buffer, tuple[_Region, int]],
+    config: AcceleratorConfig,
+    index: int,
+) -> tuple[_Region, int]:
+    residual = operation.residual if isinstance(operation, Gemm) else None
+    if residual is not None and residual in places and _same_place(residual, buffer):
+        region, offset = places[residual]
+        if region.last == index:
+            return region, offset + (buffer.low - residual.low) // config.rows * buffer.stride(config)
+    return _Region(buffer.bank, buffer.words(config), index, index), 0
+
+
+def _same_place(residual: Buffer, out: Buffer) -> bool:
+    return (residual.bank, residual.wide, len(residual.columns)) == (out.bank, out.wide, len(out.columns))
+
+
+def _place(regions: list[_Region]) -> int:
+    """First fit in order of first use; returns the words needed."""
+    needed = 0
+    for index, region in enumerate(regions):
+        busy = sorted(
+            (other.address, other.address + other.words)
+            for other in regions[:index]
+            if other.last >= region.first
+        )
+        for start, end in busy:
+            if region.address + region.words <= start:
+                break
+            region.address = max(region.address, end)
+        needed = max(needed, region.address + region.words)
+    return needed

@@ -1,0 +1,183 @@
+"""Operations of the accelerator before addresses: each becomes a few descriptors. Arrays have the layout of buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.backends.fpga.graph import Ints
+from intaglio.program import Array, Step
+
+PAD = -1
+"""A column whose value does not matter."""
+
+CONSTANT = -10000
+"""A column that holds v in every row is CONSTANT + v."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A tensor in bank "A" or "X": rows `low` to `high` of a producer, and which column stands where.
+
+    `columns`: a producer's channel, PAD, or CONSTANT + v; their number fills whole words. `low` is a multiple of R.
+    """
+
+    name: str
+    bank: str
+    columns: Ints
+    wide: bool
+    low: int
+    high: int
+
+    @property
+    def rows(self) -> int:
+        return self.high - self.low
+
+    def tiles(self, config: AcceleratorConfig) -> int:
+        """Row tiles."""
+        return -(-self.rows // config.rows)
+
+    def stride(self, config: AcceleratorConfig) -> int:
+        """Words per row tile."""
+        return self.words_of(len(self.columns), config)
+
+    def words_of(self, columns: int, config: AcceleratorConfig) -> int:
+        """Words that so many columns take in a row tile."""
+        return columns * (2 if self.wide else 1) // config.depth
+
+    def words(self, config: AcceleratorConfig) -> int:
+        return self.tiles(config) * self.stride(config)
+
+
+@dataclass(eq=False)
+class Operation:
+    """What all operations have: the step they come from, buffers read, buffer written (None: external memory)."""
+
+    step: Step
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return []
+
+    @property
+    def writes(self) -> Buffer | None:
+        return None
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+
+@dataclass(eq=False)
+class Image(Operation):
+    """The input image as patches; `pixels`: int8 [channels, 256]."""
+
+    out: Buffer
+    pixels: Array
+    image: tuple[int, int, int]
+    patch: tuple[int, int]
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
+
+
+@dataclass(eq=False)
+class Preload(Operation):
+    """Constant rows `low ..` of a buffer: values [rows, columns]; `low` is a multiple of R."""
+
+    out: Buffer
+    low: int
+    values: Array
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
+
+
+@dataclass(eq=False)
+class Gemm(Operation):
+    """Matrix product: weight int8 [out columns, a columns]; bias, multiplier, shift [out columns]."""
+
+    a: Buffer
+    out: Buffer
+    rows: int
+    weight: Array
+    bias: Array
+    multiplier: Array
+    shift: Array
+    zero: int
+    wide: bool
+    table: Array | None = None
+    residual: Buffer | None = None
+    add: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.a] if self.residual is None else [self.a, self.residual]
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
+
+
+@dataclass(eq=False)
+class Attention(Operation):
+    """softmax(q k^T) v: words per head of q and k, and of v and the result."""
+
+    q: Buffer
+    k: Buffer
+    v: Buffer
+    out: Buffer
+    heads: int
+    keys: int
+    qk_words: int
+    v_words: int
+    table: Array
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.q, self.k, self.v]
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
+
+
+@dataclass(eq=False)
+class LayerNorm(Operation):
+    """LayerNorm of buffer x (bank X) to bank A."""
+
+    x: Buffer
+    out: Buffer
+    gain: Array
+    offset: Array
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.x]
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
+
+
+@dataclass(eq=False)
+class Store(Operation):
+    """One row of a buffer to the output."""
+
+    x: Buffer
+    row: int
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.x]
+
+
+def pad_columns(columns: Ints, multiple: int, filler: int = PAD) -> Ints:
+    """`columns` filled up to a multiple."""
+    missing = -len(columns) % multiple
+    return np.concatenate([columns, np.full(missing, filler, np.int64)])

@@ -1,0 +1,181 @@
+"""Elaboration (slang) and synthesis (Yosys): every distinct module once, side by side, added up by its instances."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from intaglio.errors import InputError
+from intaglio.synthesis import hierarchy
+from intaglio.synthesis.cells import ECP5, XILINX, Resources, Rules, count
+from intaglio.synthesis.design import Design, nearest
+from intaglio.synthesis.hierarchy import Hierarchy, Module
+from intaglio.synthesis.report import Memory, ModuleCount, SynthesisReport, file_stem
+from intaglio.synthesis.tools import YOSYS, Job, Tools, find, version
+
+Progress = Callable[[str], None]
+
+_MODULE = re.compile(r"^\s*module\s+(\w+)", re.MULTILINE)
+_MAPPED = re.compile(r"^mapping memory (?P<memory>\S+) via (?P<cell>\S+)$", re.MULTILINE)
+_REGISTERS = re.compile(r"^using FF mapping for memory (?P<memory>\S+)$", re.MULTILINE)
+
+PRIMITIVES = "primitives.sv"
+"""Vendor cells that sources instantiate, with their parameters: slang must know them."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How Yosys synthesizes for a family of devices, and how its cells are counted."""
+
+    command: str
+    rules: Rules
+
+
+FAMILIES = {
+    "ultrascale+": Family("synth_xilinx -family xcup -noiopad -noclkbuf", XILINX),
+    "7-series": Family("synth_xilinx -family xc7 -noiopad -noclkbuf", XILINX),
+    "ecp5": Family("synth_ecp5", ECP5),
+}
+
+
+def synthesize(
+    design: Design, out: Path, progress: Progress = lambda _: None, side_by_side: int | None = None
+) -> SynthesisReport:
+    """Count what `design` occupies on its board. Logs go to `out`/logs.
+
+    The hierarchy is kept: nothing is optimized across the borders of modules, so counts err on the large side.
+    Raises InputError for a family or module that there is not, ToolError if Yosys is missing or refuses the design.
+    """
+    started = time.perf_counter()
+    family = _family(design)
+    jobs = side_by_side or len(os.sched_getaffinity(0))
+    with workplace(out, "yosys", design) as (work, logs), Tools(jobs) as tools:
+        progress(f"elaborate {design.top}")
+        tree = elaborate(design, work, logs, tools)
+        names = sorted(tree.modules, key=lambda name: -sum(map(len, tree.modules[name].body)))
+        found: dict[str, _Own] = {}
+        futures = {tools.pool.submit(_module, tools, family, tree, name, work, logs): name for name in names}
+        progress(f"synthesize {len(names)} modules")
+        for future in as_completed(futures):
+            name = futures[future]
+            found[name] = future.result()
+            progress(f"{name}: {found[name].seconds:.1f} s ({len(found)} of {len(names)})")
+    return SynthesisReport(design, version(YOSYS), _add_up(tree, found), time.perf_counter() - started)
+
+
+@contextmanager
+def workplace(out: Path, flow: str, design: Design) -> Iterator[tuple[Path, Path]]:
+    """A folder for intermediate files, removed afterwards, and one for logs, which stay."""
+    logs = out / "logs" / file_stem(flow, design.unit)
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+    work = Path(tempfile.mkdtemp(prefix=".work-", dir=out))
+    try:
+        yield work, logs
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def elaborate(design: Design, work: Path, logs: Path, tools: Tools) -> Hierarchy:
+    """The distinct modules of `design`, from its unit (or top) down."""
+    modules = [name for text in design.files.values() for name in _MODULE.findall(text)]
+    if design.top not in modules:
+        raise InputError(f"--top: there is no module {design.top!r}; {nearest(design.top, modules)}")
+    for name, text in design.files.items():
+        path = work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    shutil.copy(Path(__file__).with_name(PRIMITIVES), work / PRIMITIVES)
+    boxes = _MODULE.findall((work / PRIMITIVES).read_text(encoding="utf-8"))
+    # One thread: slang starts more otherwise, which WebAssembly has not.
+    read = ["read_slang -j 1 --ignore-assertions --best-effort-hierarchy"]
+    read += [f"--blackboxed-module {name}" for name in boxes]
+    read += [f"--top {design.top} -v {PRIMITIVES}", *design.files]
+    script = f"{' '.join(read)}; opt_clean; write_rtlil design.il"
+    command = [find(YOSYS), "-p", script]
+    tools.run(Job(command, work, logs / "elaborate.log", f"the sources of {design.top}"))
+    tree = hierarchy.build((work / "design.il").read_text(encoding="utf-8"), design.top)
+    if design.unit is None:
+        return tree
+    if design.unit not in tree.modules:
+        raise InputError(
+            f"--unit: {design.top} has no module {design.unit!r}; {nearest(design.unit, tree.modules)}"
+        )
+    return tree.below(design.unit)
+
+
+def _family(design: Design) -> Family:
+    name = design.target.board.family
+    if name not in FAMILIES:
+        raise InputError(
+            f"target {design.target.name!r}: Yosys cannot synthesize for the family {name!r} of its board; "
+            f"it can for {', '.join(FAMILIES)}."
+        )
+    family = FAMILIES[name]
+    if name == "ultrascale+" and design.target.board.urams:
+        return Family(f"{family.command} -uram", family.rules)
+    return family
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What one module occupies without its children."""
+
+    resources: Resources
+    memories: list[Memory]
+    seconds: float
+
+
+def _module(tools: Tools, family: Family, tree: Hierarchy, name: str, work: Path, logs: Path) -> _Own:
+    started = time.perf_counter()
+    (work / f"{name}.il").write_text(tree.with_interfaces(name), encoding="utf-8")
+    script = f"read_rtlil {name}.il; {family.command} -top {name}; tee -q -o {name}.json stat -json"
+    log = tools.run(Job([find(YOSYS), "-p", script], work, logs / f"{name}.log", name))
+    statistics = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
+    module = tree.modules[name]
+    found = {
+        cell.removeprefix("\\"): int(number)
+        for cell, number in statistics["modules"][f"\\{name}"]["num_cells_by_type"].items()
+    }
+    own = {cell: number for cell, number in found.items() if cell not in module.children}
+    return _Own(count(own, family.rules), _memories(module, log), time.perf_counter() - started)
+
+
+def _memories(module: Module, log: str) -> list[Memory]:
+    styles = {m["memory"]: _style(m["cell"]) for m in _MAPPED.finditer(log)}
+    styles |= {m["memory"]: "registers" for m in _REGISTERS.finditer(log)}
+    return [
+        Memory(name, width, words, styles.get(f"{module.name}.{name}", "nothing"))
+        for name, width, words in module.memories
+    ]
+
+
+def _style(cell: str) -> str:
+    for part, style in (("BLOCKRAM", "block"), ("URAM", "ultra"), ("DP16KD", "block"), ("PDPW16KD", "block")):
+        if part in cell:
+            return style
+    return "distributed"
+
+
+def _add_up(tree: Hierarchy, found: dict[str, _Own]) -> list[ModuleCount]:
+    totals: dict[str, Resources] = {}
+    for name, module in tree.modules.items():
+        total = found[name].resources
+        for child, number in module.children.items():
+            total = total.plus(totals[child], number)
+        totals[name] = total
+    instances = tree.instances()
+    return [
+        ModuleCount(name, instances[name], own.resources, totals[name], own.memories, own.seconds)
+        for name in reversed(tree.modules)
+        for own in [found[name]]
+    ]
