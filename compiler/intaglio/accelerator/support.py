@@ -47,10 +47,6 @@ def _attention(dtypes: Sequence[str], attrs: Mapping[str, Any]) -> Reason | None
         return "its scores are int16", "quantize the scores to 8 bits"
     if attrs["e_bits"] != 15 or attrs["dtype"] != "int8":
         return "its output is 16-bit", SIXTEEN
-    if attrs["v_zero"]:
-        return f"the zero point of v must be 0, not {attrs['v_zero']}", "quantize v symmetrically"
-    if -128 in (attrs["q_zero"], attrs["k_zero"]):
-        return "a zero point of -128 of q or k is not implemented", "quantize q and k symmetrically"
     if attrs["acc_dtype"] != "int32":
         return "its accumulator may exceed 32 bits", OTHER_TARGET
     return None

@@ -187,7 +187,7 @@ def read_report(values: dict[str, Any], seed: int, seconds: float) -> SeedRun:
 
 def _longest(paths: list[dict[str, Any]]) -> str:
     """The slowest path within one clock: its two ends, its delay, and how much of it is wires."""
-    found = [p for p in paths if p["from"] == p["to"] and p["path"]]
+    found = [p for p in paths if p["from"] == p["to"] != "<async>" and p["path"]]
     if not found:
         return ""
     path = max((p["path"] for p in found), key=lambda steps: sum(step["delay"] for step in steps))

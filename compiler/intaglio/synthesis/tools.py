@@ -86,8 +86,7 @@ class Tools:
     def run(self, job: Job, on_line: Callable[[str], None] = lambda _: None) -> str:
         """Run a job to its end; returns its log. Raises ToolError naming the log."""
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("w", encoding="utf-8") as log:
-            process = self._start(job)
+        with job.log.open("w", encoding="utf-8") as log, self._start(job) as process:
             try:
                 assert process.stdout is not None
                 for line in process.stdout:
@@ -96,7 +95,6 @@ class Tools:
                 code = process.wait()
             finally:
                 process.kill()
-                process.wait()
                 with self._lock:
                     self._running.discard(process)
         text = job.log.read_text(encoding="utf-8")

@@ -253,6 +253,8 @@ class Emitter:
             "score_multiplier": attrs["score_multiplier"], "score_shift": attrs["score_shift"],
             "score_zero": attrs["score_zero"], "multiplier": attrs["multiplier"], "shift": attrs["shift"],
             "zero": attrs["zero_point"],
+            "q_zero": attrs["q_zero"], "k_zero": attrs["k_zero"], "v_zero": attrs["v_zero"],
+            "score_bias": op.qk_words * config.depth * attrs["q_zero"] * attrs["k_zero"],
         }  # fmt: skip
 
     def _attention_accesses(self, op: Attention, tiles: int) -> list[Access]:

@@ -1,0 +1,78 @@
+"""descriptor_check against its model, on descriptors at the edge of what is legal."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import RisingEdge
+from descriptor_model import Model, random_descriptor
+
+from intaglio.accelerator.config import PRESETS, AcceleratorConfig
+from intaglio.accelerator.descriptors import BY_NAME, KINDS, UNITS, Descriptor, encode
+
+ODD = AcceleratorConfig(
+    rows=2, cols=24, depth=8, weight_entries=500, a_words=1000, x_words=300, param_groups=100, norm_channels=5000,
+    table_slots=2, max_keys=72, weight_ports=1, multiplier="generic",
+)  # fmt: skip
+CONFIG = {**PRESETS, "odd": ODD}[os.environ["PRESET"]]
+COUNT = 1500
+
+
+async def start(dut: Any) -> None:
+    cocotb.start_soon(Clock(dut.clk_i, 2, "ns").start())
+    dut.start_i.value = 0
+    dut.checksum_ok_i.value = 1
+    dut.rst_i.value = 1
+    for _ in range(3):
+        await RisingEdge(dut.clk_i)
+    dut.rst_i.value = 0
+
+
+async def check(dut: Any, data: bytes, index: int = 0) -> tuple[int, int]:
+    """(error code, units)."""
+    dut.desc_i.value = int.from_bytes(data, "little")
+    dut.index_i.value = index
+    dut.start_i.value = 1
+    await RisingEdge(dut.clk_i)
+    dut.start_i.value = 0
+    for _ in range(60):
+        await RisingEdge(dut.clk_i)
+        if int(dut.done_o.value):
+            return int(dut.code_o.value), int(dut.unit_o.value)
+    raise AssertionError("not done after 60 cycles")
+
+
+@cocotb.test()
+async def edges(dut: Any) -> None:
+    rng, seen = random.Random(1), Counter()
+    await start(dut)
+    for _ in range(COUNT):
+        d = random_descriptor(CONFIG, rng)
+        legal = Model(CONFIG, d).legal()
+        code, unit = await check(dut, encode(d, 0))
+        assert code == (0 if legal else 5), d
+        assert unit == 1 << UNITS.index(BY_NAME[d.kind].unit)
+        seen[d.kind, legal] += 1
+    assert all(seen[kind.name, legal] > 5 for kind in KINDS for legal in (False, True)), seen
+
+
+@cocotb.test()
+async def other_errors(dut: Any) -> None:
+    """The first that applies: checksum, version, order, opcode, addresses."""
+    await start(dut)
+    good = encode(Descriptor("LOAD_TABLE", {}), 0x12345)
+    assert (await check(dut, good, 0x2345))[0] == 0
+    assert (await check(dut, good, 0x2346))[0] == 4
+    opcodes = {kind.opcode for kind in KINDS}
+    for opcode in range(256):
+        code, _ = await check(dut, bytes([opcode]) + encode(Descriptor("LOAD_TABLE", {}), 0)[1:])
+        assert (code == 1) == (opcode not in opcodes), opcode
+    assert (await check(dut, b"\xff\x01\x01" + good[3:]))[0] == 4
+    assert (await check(dut, b"\xff\x02\x01" + good[3:]))[0] == 2
+    dut.checksum_ok_i.value = 0
+    assert (await check(dut, b"\xff\x02\x01" + good[3:]))[0] == 3
