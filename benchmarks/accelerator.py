@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from intaglio import artifact, feed, target
-from intaglio.backends import fpga
 from intaglio.compiler import compile_model
-from intaglio.simulate import SimulationReport, simulate_artifact
+from intaglio.simulate import SimulationReport, memory_model, simulate_artifact
 
 
 def run(model: Path, images: Path, board: str, latency: int | None, bandwidth: float | None) -> SimulationReport:
@@ -29,7 +28,7 @@ def run(model: Path, images: Path, board: str, latency: int | None, bandwidth: f
         compile_model(model, target=target.find(board), out=out)
         compiled = artifact.load(out)
         inputs = feed.quantize(compiled.program, np.load(images)[:1])
-        memory = fpga.memory_model(compiled, latency, bandwidth)
+        memory = memory_model(compiled, None, latency, bandwidth)
         return simulate_artifact(compiled, inputs, memory=memory)
 
 

@@ -38,7 +38,7 @@ def intaglio_simulate(request: pytest.FixtureRequest) -> Callable[..., Simulatio
         folder: str | Path, images: int = 1, inputs: Any = None, config: str | None = None, memory: Any = None
     ) -> SimulationReport:
         from intaglio import artifact
-            from intaglio.samples import random_inputs
+        from intaglio.samples import random_inputs
         from intaglio.simulate import simulate_artifact
         from intaglio.target import configuration
 

@@ -29,7 +29,7 @@ class AcceleratorConfig(BaseModel):
     rows: Literal[1, 2, 4, 8] = 8
     cols: Annotated[int, Field(ge=8, le=128)] = 32
     depth: Depth = 16
-    weight_entries: Annotated[int, Field(ge=16, le=65536)] = 512
+    weight_entries: Annotated[int, Field(ge=16, le=65536)] = 1024
     a_words: Annotated[int, Field(ge=16, le=65536)] = 4096
     x_words: Annotated[int, Field(ge=16, le=65536)] = 2048
     param_groups: Annotated[int, Field(ge=8, le=65536)] = 512

@@ -12,7 +12,10 @@ from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor
 
 @dataclass(frozen=True)
 class Span:
-    """One descriptor of one run: cycles from the start of the run; `cycles` since its unit had finished the previous one."""
+    """One descriptor of one run, in cycles from the start of the run.
+
+    It starts when it is offered to its unit, or when the unit has finished the one before: waits are included.
+    """
 
     image: int
     index: int
@@ -35,7 +38,7 @@ class _Event:
     cycle: int
     unit: int
     value: int
-    accepted: bool
+    offered: bool
 
 
 def parse(lines: Iterable[str]) -> Iterator[_Event]:
@@ -87,10 +90,10 @@ def _unit_spans(
     config: AcceleratorConfig,
     comments: Mapping[int, str],
 ) -> Iterator[Span]:
-    """A descriptor ends when its unit's counter has grown by its share; it starts when taken, or when the last ended."""
+    """A descriptor ends when its unit's counter has grown by its share; it starts when offered, or when the last ended."""
     mine = [i for i, d in enumerate(descriptors) if BY_NAME[d.kind].unit == UNITS[unit]]
-    taken = [event.cycle for event in events if event.unit == unit and event.accepted]
-    progress = [event for event in events if event.unit == unit and not event.accepted and event.value]
+    taken = [event.cycle for event in events if event.unit == unit and event.offered]
+    progress = [event for event in events if event.unit == unit and not event.offered and event.value]
     reached, previous, position = 0, 0, 0
     for index, cycle in zip(mine, taken, strict=False):
         reached += growth(descriptors[index], config)

@@ -16,7 +16,7 @@ _PORT = re.compile(
     r"^  wire (?:width (?P<width>\d+) )?.*\b(?P<way>input|output|inout) \d+\b.* \\(?P<name>\S+)$"
 )
 _MEMORY = re.compile(r"^  memory width (?P<width>\d+) size (?P<size>\d+) \\?(?P<name>\S+)$")
-_AUTOMATIC = re.compile(r"(?P<stem>\$?[\w.\[\]]*)\$\d+")
+_AUTOMATIC = re.compile(r"(?P<stem>(?:\$[A-Za-z_][\w.\[\]]*)?)\$\d+")
 
 
 @dataclass(frozen=True)

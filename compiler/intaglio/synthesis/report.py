@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,12 +138,19 @@ class SynthesisReport:
         )
 
     def _memories(self) -> list[str]:
-        rows = [
-            [module.name, memory.name, f"{memory.words} x {memory.width}", memory.style]
+        """Memories of one module that differ in their index only share a line."""
+        alike = Counter(
+            (
+                module.name,
+                re.sub(r"\[\d+\]", "[*]", memory.name),
+                f"{memory.words} x {memory.width}",
+                memory.style,
+            )
             for module in self.modules
             for memory in module.memories
-        ]
-        return _markdown(["module", "memory", "words x bits", "in"], rows)
+        )
+        rows = [[module, f"{times} x {name}", *rest] for (module, name, *rest), times in alike.items()]
+        return _markdown(["module", "memories", "words x bits", "in"], rows)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bench
 import pytest
 
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
 from intaglio.simulation import verilator
+from tests.fpga.rtl import bench
 
 pytestmark = pytest.mark.simulator
+
+UNITS = (
+    "compute_core", "mac_unit", "mac_array", "post_process", "post_lane", "round_clamp", "softmax_unit", "param_buffer",
+    "table_ram",
+)
+
+NARROW = PRESETS["large"].model_copy(update={"rows": 2})
+"""The large array's columns and depth, and so its schedule, at a quarter of the build time."""
+
+CONFIGS = {"tiny": PRESETS["tiny"], "ecp5": PRESETS["ecp5"], "narrow": NARROW}
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +28,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compute_core")
 
 
-def _simulate(config: AcceleratorConfig, module: str, folder: Path, **env: str) -> None:
+def _simulate(name: str, module: str, folder: Path, **env: str) -> None:
+    config = CONFIGS[name]
+    work = folder / name
+    work.mkdir(exist_ok=True)
     bench.simulate(
-        config, "compute_core_bench", module, folder, extra=[bench.HERE / "compute_core_bench.sv"],
+        config, "compute_core_bench", module, work, extra=[bench.HERE / "compute_core_bench.sv"],
         env={"CONFIG": config.model_dump_json(), **env},
     )
 
 
-def test_random_programs(folder: Path) -> None:
-    _simulate(PRESETS["tiny"], "cocotb_compute_core", folder)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_programs_give_the_bits_of_the_specification(name: str, folder: Path) -> None:
+    _simulate(name, "cocotb_compute_core", folder, CASES="12")
+
+
+@pytest.mark.parametrize("name", ["tiny", "narrow"])
+def test_the_array_is_busy_and_waits_hold_it_back(name: str, folder: Path) -> None:
+    _simulate(name, "cocotb_compute_core_busy", folder)
+
+
+@pytest.mark.parametrize("name", ["tiny", "ecp5", "medium", "large"])
+def test_lint(name: str, tmp_path: Path) -> None:
+    sources = bench.write(PRESETS[name], tmp_path)
+    rtl = [path for path in sources if path.parent.name == "rtl"]
+    for unit in UNITS:
+        assert verilator.lint(rtl, unit) == "", unit
+    # The cascade needs the cell's model.
+    chain = [path for path in sources if path.stem in ("accel_pkg", "mac_chain", "dsp48e2_model")]
+    assert verilator.lint(chain, "mac_chain") == ""
+
+
+@pytest.mark.parametrize(("depth", "cols"), [(8, 8), (16, 16)])
+def test_packed_array_equals_plain_array_cycle_by_cycle(depth: int, cols: int, tmp_path: Path) -> None:
+    config = AcceleratorConfig(rows=2, cols=cols, depth=depth, weight_ports=1, multiplier="dsp48e2")
+    bench.simulate(config, "mac_array_bench", "cocotb_mac_array", tmp_path, extra=[bench.HERE / "mac_array_bench.sv"])

@@ -25,7 +25,7 @@ from intaglio.backends.fpga.refusal import refusal
 from intaglio.backends.fpga.rings import Rings
 from intaglio.program import Step
 
-SHARE = 0.28
+SHARE = 0.29
 """Part of the weight buffer that one block takes at most: three fit, so that loads run ahead."""
 
 TABLES = {"activation": 0, "exponential": 1, "pixel": 2}
