@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.backends import fpga
+from intaglio.backends.fpga.compiled import PROGRAM
+from intaglio.backends.fpga.csim import Csim
 from intaglio.backends.native import NativeModel, ProgramIO, compile_c
 from intaglio.errors import ArtifactError, InputError, ToolError
 from intaglio.feed import dequantize, quantize
+from intaglio.hw.iss import Simulator
 from intaglio.ops import reference
 from intaglio.program import Array, Program, Tensor
 
 if TYPE_CHECKING:
     from intaglio.artifact import Artifact
 
-DEVICES = ("cpu", "c", "reference")
-"""Every execution, the fastest first."""
+DEVICES = ("cpu", "c", "csim", "iss", "reference")
+"""Every execution, the fastest first: `csim` and `iss` run the accelerator's program, as C++ and in its simulator."""
 
 Batch = Callable[[Array], Array]
 
@@ -37,9 +41,20 @@ def c_sources(artifact: Artifact) -> Path | None:
     return None if source is None else source.parent
 
 
+def accelerator(artifact: Artifact) -> Path | None:
+    """The accelerator's program of an FPGA target, if `artifact` holds one."""
+    return _held(artifact, PROGRAM)
+
+
 def shipped(artifact: Artifact) -> list[str]:
     """The executions that `artifact` holds, the fastest first; the reference runs everything."""
-    held = {"cpu": library(artifact), "c": c_sources(artifact), "reference": artifact.path}
+    held = {
+        "cpu": library(artifact),
+        "c": c_sources(artifact),
+        "csim": accelerator(artifact),
+        "iss": accelerator(artifact),
+        "reference": artifact.path,
+    }
     return [device for device in DEVICES if held[device] is not None]
 
 
@@ -52,7 +67,7 @@ class Executor:
     """One execution of one artifact. Close it, or use it as a context manager: `c` builds into a temporary folder."""
 
     def __init__(self, artifact: Artifact, device: str | None = None, threads: int | None = None) -> None:
-        """`device`: reference, cpu or c (default: the fastest that `artifact` holds).
+        """`device`: one of DEVICES (default: the fastest that `artifact` holds).
 
         `c` is built with the host's compiler: from the sources in the artifact, or else from its program. Raises
         ArtifactError where `cpu` is asked of an artifact without library, ToolError where `c` cannot be built.
@@ -119,12 +134,27 @@ class Executor:
             raise InputError(f"the device must be one of {', '.join(DEVICES)}, not {self.device!r}.")
         if self.device == "reference":
             return lambda x: reference.run(self.program, x)
+        if self.device in ("csim", "iss"):
+            return self._open_accelerator()
         self.library = self._find_library() if self.device == "cpu" else self._build_c()
         model = NativeModel(self.library, ProgramIO.of(self.program))
         if threads is not None and model.set_threads(threads):
             # The workspace, taken when a model is opened, grows with the number of threads.
             model = NativeModel(self.library, model.io)
         return model.run
+
+    def _open_accelerator(self) -> Batch:
+        """The accelerator's program, one image at a time as its input buffer holds it."""
+        compiled = fpga.load(self.artifact)
+        run: Callable[[list[bytes]], list[bytes]]
+        if self.device == "csim":
+            run = Csim(compiled.config, compiled.program, compiled.weights).run
+        else:
+            simulator = Simulator(compiled.config, compiled.program, compiled.weights)
+            run = lambda images: [simulator.run(image) for image in images]  # noqa: E731
+        return lambda x: np.concatenate(
+            [fpga.result(self.output, data) for data in run([np.ascontiguousarray(image).tobytes() for image in x])]
+        )
 
     def _find_library(self) -> Path:
         found = library(self.artifact)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.descriptors import Descriptor, ProgramFile
 from intaglio.backends import fpga
-from intaglio.inspection import summarize
 from intaglio.ops import reference
 from intaglio.program import Array
 from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate
@@ -26,8 +26,10 @@ Progress = Callable[[str], None]
 class SimulationReport:
     """What the RTL did with the images, beside what the reference says of them.
 
-    `mismatches`: images whose result differs in any bit, or that ended with an error. `macs`: products of the model,
-    counted once each (an exponential times a value is one, though the array makes it in two passes).
+    `mismatches`: images whose result differs in any bit, or that ended with an error. `macs`: products that the
+    program makes of rows and channels that it keeps, counted once each: an exponential times a value is one, though
+    the array makes it in two passes, and work that the compiler left out (rows of the last block that no result
+    reads) is none.
     """
 
     config: AcceleratorConfig
@@ -42,7 +44,7 @@ class SimulationReport:
 
     @property
     def utilization(self) -> float:
-        """Share of the array's products that the model asked for, over the whole frame."""
+        """Share of the array's products, over the whole frame, that are `macs`."""
         return self.macs / (self.frames.cycles * self.config.macs)
 
     @property
@@ -80,6 +82,19 @@ class SimulationReport:
             "descriptors": [span.as_json() for span in self.frames.spans],
             "errors": self.errors,
         }
+
+
+def macs(program: ProgramFile, config: AcceleratorConfig) -> int:
+    """Products of valid rows, keys and channels in a program, each counted once."""
+    return sum(_macs(descriptor, config) for descriptor in program.descriptors)
+
+
+def _macs(d: Descriptor, config: AcceleratorConfig) -> int:
+    if d.kind == "GEMM":
+        return d["rows"] * d["groups"] * config.group * d["k_steps"] * config.depth
+    if d.kind == "ATTENTION":
+        return d["heads"] * d["rows"] * d["keys"] * (d["qk_steps"] + d["v_words"]) * config.depth
+    return 0
 
 
 def memory_model(
@@ -128,4 +143,4 @@ def simulate_artifact(
         for i, want in enumerate(expected)
         if i >= len(results) or frames.runs[i].status or not np.array_equal(results[i][0], want)
     ]
-    return SimulationReport(compiled.config, frames, np.concatenate(results), wrong, summarize(program).macs)
+    return SimulationReport(compiled.config, frames, np.concatenate(results), wrong, macs(compiled.program, compiled.config))

@@ -47,6 +47,7 @@ class Board(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     part: str = ""
+    vivado_board: str = ""
     family: str = ""
     luts: int | None = None
     ffs: int | None = None

@@ -50,6 +50,8 @@ class Device(StrEnum):
     reference = "reference"
     cpu = "cpu"
     c = "c"
+    csim = "csim"
+    iss = "iss"
 
 
 class Nonlinear(StrEnum):

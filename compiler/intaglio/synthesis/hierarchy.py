@@ -6,6 +6,7 @@ but automatic names are the same hardware.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -90,6 +91,11 @@ class Hierarchy:
         """Module `name` in RTLIL, its children as black boxes."""
         module = self.modules[name]
         return "".join([*(self.modules[child].interface() for child in module.children), module.text()])
+
+    def fingerprint(self, name: str) -> str:
+        """A hash of what synthesis sees of module `name`; source positions and automatic names do not enter."""
+        text = _canonical(self.with_interfaces(name).splitlines())
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse(text: str) -> dict[str, Module]:

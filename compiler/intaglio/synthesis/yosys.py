@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,14 +14,15 @@ from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from intaglio.errors import InputError
 from intaglio.synthesis import hierarchy
 from intaglio.synthesis.cells import ECP5, XILINX, Resources, Rules, count
 from intaglio.synthesis.design import Design, nearest
-from intaglio.synthesis.hierarchy import Hierarchy, Module
+from intaglio.synthesis.hierarchy import Hierarchy
 from intaglio.synthesis.report import Memory, ModuleCount, SynthesisReport, file_stem
-from intaglio.synthesis.tools import YOSYS, Job, Tools, find, version
+from intaglio.synthesis.tools import YOSYS, Job, Tools, cache_folder, find, version
 
 Progress = Callable[[str], None]
 
@@ -52,24 +54,28 @@ def synthesize(
 ) -> SynthesisReport:
     """Count what `design` occupies on its board. Logs go to `out`/logs.
 
-    The hierarchy is kept: nothing is optimized across the borders of modules, so counts err on the large side.
+    The hierarchy is kept: nothing is optimized across the borders of modules, so counts err on the large side. A
+    module that was synthesized before, by anyone with the same cache, is not synthesized again.
     Raises InputError for a family or module that there is not, ToolError if Yosys is missing or refuses the design.
     """
     started = time.perf_counter()
-    family = _family(design)
+    family, tool = _family(design), version(YOSYS)
     jobs = side_by_side or len(os.sched_getaffinity(0))
     with workplace(out, "yosys", design) as (work, logs), Tools(jobs) as tools:
         progress(f"elaborate {design.top}")
         tree = elaborate(design, work, logs, tools)
         names = sorted(tree.modules, key=lambda name: -sum(map(len, tree.modules[name].body)))
         found: dict[str, _Own] = {}
-        futures = {tools.pool.submit(_module, tools, family, tree, name, work, logs): name for name in names}
+        futures = {
+            tools.pool.submit(_module, tools, family, tool, tree, name, work, logs): name for name in names
+        }
         progress(f"synthesize {len(names)} modules")
         for future in as_completed(futures):
             name = futures[future]
             found[name] = future.result()
-            progress(f"{name}: {found[name].seconds:.1f} s ({len(found)} of {len(names)})")
-    return SynthesisReport(design, version(YOSYS), _add_up(tree, found), time.perf_counter() - started)
+            took = "known" if found[name].cached else f"{found[name].seconds:.1f} s"
+            progress(f"{name}: {took} ({len(found)} of {len(names)})")
+    return SynthesisReport(design, tool, _add_up(tree, found), time.perf_counter() - started)
 
 
 @contextmanager
@@ -128,35 +134,55 @@ def _family(design: Design) -> Family:
 
 @dataclass(frozen=True)
 class _Own:
-    """What one module occupies without its children."""
+    """What one module occupies without its children, and whether that was known before."""
 
     resources: Resources
     memories: list[Memory]
     seconds: float
+    cached: bool
 
 
-def _module(tools: Tools, family: Family, tree: Hierarchy, name: str, work: Path, logs: Path) -> _Own:
+def _module(
+    tools: Tools, family: Family, tool: str, tree: Hierarchy, name: str, work: Path, logs: Path
+) -> _Own:
+    """Synthesize one module, unless the cache holds the result of the same module, tool and command."""
+    key = hashlib.sha256(f"{tool} {family.command} {tree.fingerprint(name)}".encode()).hexdigest()
+    cache = cache_folder() / f"synthesis-{key[:24]}.json"
+    cached = cache.exists()
+    if not cached:
+        found = _run(tools, family, tree, name, work, logs)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = work / f"{name}.cache"
+        partial.write_text(json.dumps(found), encoding="utf-8")
+        shutil.move(partial, cache)
+    found = json.loads(cache.read_text(encoding="utf-8"))
+    memories = [
+        Memory(memory, width, words, found["memories"].get(memory, "nothing"))
+        for memory, width, words in tree.modules[name].memories
+    ]
+    return _Own(count(found["cells"], family.rules), memories, found["seconds"], cached)
+
+
+def _run(tools: Tools, family: Family, tree: Hierarchy, name: str, work: Path, logs: Path) -> dict[str, Any]:
+    """The cells of one module by type, and the style of each of its memories."""
     started = time.perf_counter()
     (work / f"{name}.il").write_text(tree.with_interfaces(name), encoding="utf-8")
     script = f"read_rtlil {name}.il; {family.command} -top {name}; tee -q -o {name}.json stat -json"
     log = tools.run(Job([find(YOSYS), "-p", script], work, logs / f"{name}.log", name))
     statistics = json.loads((work / f"{name}.json").read_text(encoding="utf-8"))
-    module = tree.modules[name]
-    found = {
-        cell.removeprefix("\\"): int(number)
-        for cell, number in statistics["modules"][f"\\{name}"]["num_cells_by_type"].items()
-    }
-    own = {cell: number for cell, number in found.items() if cell not in module.children}
-    return _Own(count(own, family.rules), _memories(module, log), time.perf_counter() - started)
-
-
-def _memories(module: Module, log: str) -> list[Memory]:
+    cells = statistics["modules"][f"\\{name}"]["num_cells_by_type"]
+    children = tree.modules[name].children
     styles = {m["memory"]: _style(m["cell"]) for m in _MAPPED.finditer(log)}
     styles |= {m["memory"]: "registers" for m in _REGISTERS.finditer(log)}
-    return [
-        Memory(name, width, words, styles.get(f"{module.name}.{name}", "nothing"))
-        for name, width, words in module.memories
-    ]
+    return {
+        "cells": {
+            cell.removeprefix("\\"): number
+            for cell, number in cells.items()
+            if cell.removeprefix("\\") not in children
+        },
+        "memories": {memory.removeprefix(f"{name}."): style for memory, style in styles.items()},
+        "seconds": time.perf_counter() - started,
+    }
 
 
 def _style(cell: str) -> str:

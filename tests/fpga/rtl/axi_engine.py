@@ -10,7 +10,10 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.config import PRESETS, AcceleratorConfig
+
+CONFIGS = {"tiny": PRESETS["tiny"], "single": AcceleratorConfig(burst=4, outstanding=1)}
+"""Engines with beats of 8 bytes and the usual sizes, and with 16 bytes and one short burst at a time."""
 
 MEMORY = 1 << 16
 """Bytes of memory that commands address."""
@@ -68,8 +71,9 @@ def commands(rng: random.Random, config: AcceleratorConfig, count: int) -> list[
     made = []
     for _ in range(count):
         beats = rng.choice([1, 2, config.burst - 1, config.burst, config.burst + 1, rng.randint(1, 5 * config.burst)])
-        near = rng.choice([4096 * rng.randint(1, 14) - rng.randint(0, beats) * config.depth, rng.randrange(MEMORY // 2)])
-        made.append((max(near, 0) // config.depth * config.depth, beats))
+        boundary = 4096 * rng.randint(1, 14) - rng.randint(0, beats) * config.depth
+        addr = max(0, rng.choice([boundary, rng.randrange(MEMORY // 2)]))
+        made.append((addr // config.depth * config.depth, beats))
     return made
 
 

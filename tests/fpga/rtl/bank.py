@@ -1,4 +1,4 @@
-"""What the test benches of units that read and write scratchpads share: a bank as Python sees it, descriptors, a start."""
+"""What test benches of units that use scratchpads share: a bank as Python sees it, descriptors, a start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _clocks: list[Any] = []
 class Bank:
     """Words of R x D bytes. Grants come with probability `grant`; data lasts one cycle, then it is noise."""
 
-    def __init__(self, dut: Any, config: AcceleratorConfig, words: int, rng: random.Random, grant: float) -> None:
+    def __init__(
+        self, dut: Any, config: AcceleratorConfig, words: int, rng: random.Random, grant: float
+    ) -> None:
         self.dut, self.rng, self.grant = dut, rng, grant
         self.data = np.frombuffer(rng.randbytes(words * config.word_bytes), np.int8).copy()
         self.data = self.data.reshape(words, config.rows, config.depth)
@@ -52,7 +54,9 @@ class Bank:
 
     async def writes_at(self, port: str) -> None:
         """Serve a write port."""
-        req, addr, data, be = (getattr(self.dut, f"{port}_{name}_o") for name in ("req", "addr", "data", "be"))
+        req, addr, data, be = (
+            getattr(self.dut, f"{port}_{name}_o") for name in ("req", "addr", "data", "be")
+        )
         grant = getattr(self.dut, f"{port}_gnt_i")
         allowed = self._offer([grant])
         while True:

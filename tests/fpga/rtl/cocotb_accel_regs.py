@@ -121,7 +121,7 @@ async def shows_counters_and_nothing_elsewhere(dut: Any) -> None:
     for i, value in enumerate(values):
         assert await bench.at(COUNTER_BASE + 4 * i) == value
     known = {offset for offset, _, _ in REGISTERS.values()} | {COUNTER_BASE + 4 * i for i in range(len(COUNTERS))}
-    for address in sorted(set(range(0, 0x160, 4)) - known) + [0xFFC]:
+    for address in [*sorted(set(range(0, 0x160, 4)) - known), 0xFFC]:
         await bench.host.write(address, b"\xff" * 4)
         assert await bench.at(address) == 0
     assert not bench.starts

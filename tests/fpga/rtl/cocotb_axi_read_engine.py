@@ -7,13 +7,11 @@ import random
 from typing import Any
 
 import cocotb
-from axi_engine import MEMORY, STALLS, Bursts, command, commands, idle, pauses, reset, start
+from axi_engine import CONFIGS, MEMORY, STALLS, Bursts, command, commands, idle, pauses, reset, start
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
-from intaglio.accelerator.config import PRESETS
-
-CONFIG = PRESETS[os.environ["PRESET"]]
+CONFIG = CONFIGS[os.environ["PRESET"]]
 D = CONFIG.depth
 
 

@@ -54,7 +54,7 @@ class Bench:
 
     def _memory(self, addr: int, size: int) -> bytes:
         base, data = (INPUT, self.image) if addr >= INPUT else (WEIGHTS, self.weights)
-        assert base <= addr and addr + size <= base + len(data), hex(addr)
+        assert base <= addr <= base + len(data) - size, hex(addr)
         return data[addr - base : addr - base + size]
 
     async def _reader(self) -> None:
@@ -75,7 +75,9 @@ class Bench:
             ready = len(beats) < 64 and self.rng.random() < self.flow
             dut.rd_cmd_ready_i.value = ready
             dut.rd_valid_i.value = offered
-            dut.rd_data_i.value = int.from_bytes(beats[0], "little") if offered else self.rng.getrandbits(8 * D)
+            dut.rd_data_i.value = (
+                int.from_bytes(beats[0], "little") if offered else self.rng.getrandbits(8 * D)
+            )
 
     async def _writer(self) -> None:
         """The write engine: one command, its beats, and some time later the response."""
@@ -141,7 +143,9 @@ class Bench:
         channels, channel = self.rng.randint(1, 20), self.rng.randrange(100)
         offset = self._offset(channels * 16)
         self.norm.clear()
-        await give(self.dut, Descriptor("LOAD_NORM", {"offset": offset, "channel": channel, "channels": channels}))
+        await give(
+            self.dut, Descriptor("LOAD_NORM", {"offset": offset, "channel": channel, "channels": channels})
+        )
         await idle(self.dut)
         keys = [(channel + i, half) for i in range(channels) for half in range(16 // D)]
         assert self.norm == self._beats(keys, offset)

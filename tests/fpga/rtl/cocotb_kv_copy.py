@@ -40,7 +40,9 @@ class Bench:
         while True:
             await RisingEdge(self.dut.clk_i)
             if int(self.dut.cp_we_o.value):
-                data = np.frombuffer(int(self.dut.cp_data_o.value).to_bytes(C * D, "little"), np.int8).reshape(C, D)
+                data = np.frombuffer(
+                    int(self.dut.cp_data_o.value).to_bytes(C * D, "little"), np.int8
+                ).reshape(C, D)
                 be = int(self.dut.cp_be_o.value)
                 mask = np.array([be >> i & 1 for i in range(C * granules)], bool).reshape(C, granules)
                 mask = np.repeat(mask, R, axis=1)
@@ -59,7 +61,14 @@ class Bench:
         for token in range(tiles * R):
             for q in range(chunks):
                 self._place(values, entry, chunks, rows, token, q, words[token // R, q, token % R])
-        fields = {"addr": addr, "stride": stride, "entry": entry, "chunks": chunks, "values": values, "rows": rows}
+        fields = {
+            "addr": addr,
+            "stride": stride,
+            "entry": entry,
+            "chunks": chunks,
+            "values": values,
+            "rows": rows,
+        }
         self.progress += 1
         return Descriptor("COPY_KV", fields, {"mm": (self.progress, 0)})
 

@@ -40,7 +40,10 @@ async def contention(dut: Any, load: float) -> None:
         wr_addr = [rng.randrange(8) * 5 for _ in range(WRITERS)]
         data = [rng.randbytes(BYTES) for _ in range(WRITERS)]
         be = [rng.choice((rng.getrandbits(BYTES), (1 << BYTES) - 1)) for _ in range(WRITERS)]
-        dut.rd_req_i.value, dut.wr_req_i.value = _pack(list(map(int, reads)), 1), _pack(list(map(int, writes)), 1)
+        dut.rd_req_i.value, dut.wr_req_i.value = (
+            _pack(list(map(int, reads)), 1),
+            _pack(list(map(int, writes)), 1),
+        )
         dut.rd_addr_i.value, dut.wr_addr_i.value = _pack(rd_addr, 16), _pack(wr_addr, 16)
         dut.wr_data_i.value = _pack([int.from_bytes(d, "little") for d in data], 8 * BYTES)
         dut.wr_be_i.value = _pack(be, BYTES)

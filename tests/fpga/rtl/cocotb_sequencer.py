@@ -120,7 +120,8 @@ async def every_unit_gets_its_own_in_order(dut: Any, stall: str) -> None:
         assert not int(dut.all_dispatched_o.value)
         await bench.finish()
         for u, unit in enumerate(UNITS):
-            assert bench.got[u] == [p for p, d in zip(program, descriptors, strict=True) if BY_NAME[d.kind].unit == unit]
+            units = [BY_NAME[d.kind].unit for d in descriptors]
+            assert bench.got[u] == [data for data, its in zip(program, units, strict=True) if its == unit]
         assert int(dut.last_index_o.value) == len(program) - 1
 
 

@@ -33,7 +33,9 @@ async def random_traffic(dut: Any) -> None:
     await RisingEdge(dut.clk_i)
     for cycle in range(1500):
         copies = rng.random() < (0.1 if cycle < 750 else 0.5)
-        ports = [(rng.random() < 0.7, rng.choice(entries), rng.randrange(PORT_COLS), rng.randbytes(D)) for _ in range(P)]
+        ports = [
+            (rng.random() < 0.7, rng.choice(entries), rng.randrange(PORT_COLS), rng.randbytes(D)) for _ in range(P)
+        ]
         cp_entry, cp_data, be = rng.choice(entries), rng.randbytes(C * D), rng.getrandbits(C * D // R)
         reads, rd_entry = rng.random() < 0.7, rng.choice(entries)
         dut.cp_we_i.value = int(copies)

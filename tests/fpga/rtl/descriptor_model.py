@@ -155,8 +155,8 @@ def random_descriptor(config: AcceleratorConfig, rng: random.Random) -> Descript
     fields: dict[str, int] = {}
     for field in kind.fields:
         small = next((n for name, n in _SMALL.items() if field.name.endswith(name)), None)
-        low, high = field.limits
-        fields[field.name] = rng.randint(1, small) if small else rng.randint(low, min(high, 1)) if high > 1 else rng.randint(0, 1)
+        low, high = (1, small) if small else (field.limits[0], 1)
+        fields[field.name] = rng.randint(low, high)
     fields |= {name: rng.choice([1, 5, 48, 62]) for name in fields if name.endswith("shift")}
     fields |= {name: 0 for name in fields if name.endswith(("addr", "entry", "group", "channel")) and name != "v_entry"}
     fields |= {name: 64 * rng.randrange(1000) for name in fields if name == "offset"}

@@ -18,7 +18,7 @@ WORDS = 8192
 def test_axi_memory(preset: str, tmp_path: Path) -> None:
     config, rng = PRESETS[preset], random.Random(3)
     memory, dump = tmp_path / "memory.hex", tmp_path / "dump.hex"
-    memory.write_text("\n".join(f"{rng.getrandbits(8 * config.depth):0{2 * config.depth}x}" for _ in range(WORDS)) + "\n")
+    memory.write_text("".join(rng.randbytes(config.depth).hex() + "\n" for _ in range(WORDS)))
     simulate(
         config, "axi_memory_bench", "cocotb_axi_memory", tmp_path, extra=[HERE / "axi_memory_bench.sv"],
         env={"PRESET": preset, "MEMORY": str(memory), "DUMP": str(dump)},

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.accelerator.config import PRESETS
+from tests.fpga.rtl.axi_engine import CONFIGS
 from tests.fpga.rtl.bench import HERE, simulate
 
 
 @pytest.mark.simulator
-@pytest.mark.parametrize("preset", ["tiny", "large"])
+@pytest.mark.parametrize("preset", CONFIGS)
 def test_axi_read_engine(preset: str, tmp_path: Path) -> None:
     simulate(
-        PRESETS[preset], "axi_read_bench", "cocotb_axi_read_engine", tmp_path, extra=[HERE / "axi_read_bench.sv"],
+        CONFIGS[preset], "axi_read_bench", "cocotb_axi_read_engine", tmp_path, extra=[HERE / "axi_read_bench.sv"],
         env={"PRESET": preset},
     )  # fmt: skip

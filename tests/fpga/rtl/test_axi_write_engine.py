@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.accelerator.config import PRESETS
+from tests.fpga.rtl.axi_engine import CONFIGS
 from tests.fpga.rtl.bench import HERE, simulate
 
 
 @pytest.mark.simulator
-@pytest.mark.parametrize("preset", ["tiny", "large"])
+@pytest.mark.parametrize("preset", CONFIGS)
 def test_axi_write_engine(preset: str, tmp_path: Path) -> None:
     simulate(
-        PRESETS[preset], "axi_write_bench", "cocotb_axi_write_engine", tmp_path, extra=[HERE / "axi_write_bench.sv"],
+        CONFIGS[preset], "axi_write_bench", "cocotb_axi_write_engine", tmp_path, extra=[HERE / "axi_write_bench.sv"],
         env={"PRESET": preset},
     )  # fmt: skip

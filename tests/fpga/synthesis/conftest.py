@@ -47,6 +47,13 @@ shutil.copy(Path({str(RECORDED)!r}) / "report.json", sys.argv[sys.argv.index("--
 Mock = Callable[[str, str], None]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results of earlier runs do not enter."""
+    monkeypatch.setenv("INTAGLIO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """The folder of the small design."""

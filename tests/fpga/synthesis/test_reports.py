@@ -93,6 +93,17 @@ def test_resources_by_module(small: Path, replay: None) -> None:
     assert (small / "synthesis" / "logs" / "yosys" / "product_2.log").exists()
 
 
+def test_a_module_is_synthesized_once(small: Path, replay: None, cache: Path) -> None:
+    first = invoke("synthesize", small, "--top", "top", "--target", "zcu102")
+    assert first.exit_code == 0
+    assert len(list((cache / "intaglio").iterdir())) == 3
+    again = invoke("synthesize", small, "--top", "top", "--target", "zcu102")
+    assert again.stderr.count(": known (") == 3
+    assert again.stdout == first.stdout
+    other = invoke("synthesize", small, "--top", "top", "--target", "arty-a7")
+    assert "known" not in other.stderr
+
+
 def test_one_unit(small: Path, replay: None) -> None:
     values = invoke_json("synthesize", small, "--top", "top", "--unit", "product", "--target", "zcu102")
     assert values["unit"] == "product"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.backends.fpga import flow, hls, host, rtl
 from intaglio.backends.fpga.build import Built, build
 from intaglio.backends.fpga.compiled import CONFIG, MAP, PROGRAM, WEIGHTS, Compiled, load, result
 from intaglio.program import Program
@@ -56,6 +57,25 @@ def _program(built: Built, config: AcceleratorConfig, target: FpgaTarget) -> Fil
     }
 
 
+def _rtl(_built: Built, config: AcceleratorConfig, _target: FpgaTarget) -> Files:
+    return dict(rtl.emit(config))
+
+
+def _hls(_built: Built, config: AcceleratorConfig, _target: FpgaTarget) -> Files:
+    return dict(hls.emit(config))
+
+
+def _host(_built: Built, config: AcceleratorConfig, _target: FpgaTarget) -> Files:
+    return dict(host.emit(config))
+
+
+def _flow(_built: Built, config: AcceleratorConfig, target: FpgaTarget) -> Files:
+    """Vendor scripts, for AMD's parts: other tools do not read them."""
+    if not target.board.part.startswith("xc"):
+        return {}
+    return dict(flow.emit(config, target.board.part, target.board.vivado_board, config.clock_mhz))
+
+
 def _toml(config: AcceleratorConfig, target: FpgaTarget) -> str:
     """A target file with every value written out."""
     head = {"name": target.name, "kind": target.kind, "description": target.description}
@@ -69,5 +89,5 @@ def _pairs(values: Mapping[str, object]) -> list[str]:
     return [f"{key} = {json.dumps(value)}" for key, value in values.items()]
 
 
-EMITTERS: list[Emitter] = [_program]
+EMITTERS: list[Emitter] = [_program, _rtl, _hls, _host, _flow]
 """What an artifact is made of, in this order."""

@@ -39,13 +39,19 @@ def schedule(operations: Sequence[Operation], config: AcceleratorConfig) -> Sche
 
 
 def order(nodes: Sequence[Node]) -> list[Node]:
-    """`nodes` with their loads between them, never before a place is free, in order of use."""
+    """`nodes` with their loads between them, never before a place is free, in order of use.
+
+    The image takes long, and all after it waits: only what the first two computations need is loaded before it.
+    """
     started = _computations(nodes)
+    beginning = started.index(1) - 1 if 1 in started else 0
     places: list[list[Node]] = [[] for _ in nodes]
     for index, node in enumerate(nodes):
         for load in node.loads:
             first = load.earliest
             if load.unit == "io":
+                if started[index] > 1:
+                    first = max(first, beginning)
                 while started[index] - started[first] > LOOKAHEAD:
                     first += 1
             places[first].append(load)
