@@ -60,7 +60,7 @@ def synthesize(
     """
     started = time.perf_counter()
     family, tool = _family(design), version(YOSYS)
-    jobs = side_by_side or len(os.sched_getaffinity(0))
+    jobs = side_by_side or os.cpu_count() or 1
     with workplace(out, "yosys", design) as (work, logs), Tools(jobs) as tools:
         progress(f"elaborate {design.top}")
         tree = elaborate(design, work, logs, tools)
@@ -152,9 +152,9 @@ def _module(
     if not cached:
         found = _run(tools, family, tree, name, work, logs)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = work / f"{name}.cache"
+        partial = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
         partial.write_text(json.dumps(found), encoding="utf-8")
-        shutil.move(partial, cache)
+        partial.replace(cache)
     found = json.loads(cache.read_text(encoding="utf-8"))
     memories = [
         Memory(memory, width, words, found["memories"].get(memory, "nothing"))

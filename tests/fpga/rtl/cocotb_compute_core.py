@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import random
 from pathlib import Path
@@ -34,7 +33,9 @@ def memories(rng: np.random.Generator) -> Memories:
         weights=rng.integers(-128, 128, (c.weight_entries, c.cols, c.depth), np.int8),
         bias=rng.integers(-(1 << 20), 1 << 20, (c.param_groups, c.group)),
         multiplier=rng.integers(0, 1 << 26, (c.param_groups, c.group)),
-        shift=rng.choice([1, 2, 17, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 50, 61, 62], (c.param_groups, c.group)),
+        shift=rng.choice(
+            [1, 2, 17, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 50, 61, 62], (c.param_groups, c.group)
+        ),
         activation=rng.integers(-32768, 32768, (slots, 256)),
         exponential=exponential,
     )
@@ -50,13 +51,24 @@ def gemm(rng: random.Random, waits: int | None = None, **fields: int) -> Descrip
     residual = rng.randint(0, 1)
     o_wide = rng.randint(0, 1) if residual or table else wide
     f = {
-        "k_steps": k, "groups": groups, "group": rng.randrange(c.param_groups - groups),
-        "a_stride": k, "entry": rng.randrange(c.weight_entries - -(-groups // c.tile_groups) * k + 1),
-        "rows": rng.randint(1, 4 * c.rows), "zero": rng.randint(-32768, 32767) if wide else rng.randint(-128, 127),
-        "wide": wide, "table": table, "slot": rng.randrange(c.table_slots), "residual": residual,
-        "r_wide": rng.randint(0, 1), "o_wide": o_wide, "o_bank": rng.randint(0, 1),
-        "add_a": rng.randint(-(1 << 26), (1 << 26) - 1), "add_b": rng.randint(-(1 << 26), (1 << 26) - 1),
-        "add_offset": rng.randint(-(1 << 43), 1 << 43), "add_shift": rng.choice([1, 20, 24, 26, 28, 30, 32, 34, 36, 44]),
+        "k_steps": k,
+        "groups": groups,
+        "group": rng.randrange(c.param_groups - groups),
+        "a_stride": k,
+        "entry": rng.randrange(c.weight_entries - -(-groups // c.tile_groups) * k + 1),
+        "rows": rng.randint(1, 4 * c.rows),
+        "zero": rng.randint(-32768, 32767) if wide else rng.randint(-128, 127),
+        "wide": wide,
+        "table": table,
+        "slot": rng.randrange(c.table_slots),
+        "residual": residual,
+        "r_wide": rng.randint(0, 1),
+        "o_wide": o_wide,
+        "o_bank": rng.randint(0, 1),
+        "add_a": rng.randint(-(1 << 26), (1 << 26) - 1),
+        "add_b": rng.randint(-(1 << 26), (1 << 26) - 1),
+        "add_offset": rng.randint(-(1 << 43), 1 << 43),
+        "add_shift": rng.choice([1, 20, 24, 26, 28, 30, 32, 34, 36, 44]),
         "add_zero": rng.randint(-32768, 32767) if o_wide and rng.randint(0, 1) else rng.randint(-128, 127),
     } | fields
     words = f["groups"] if f["o_wide"] else -(-f["groups"] // 2)
@@ -75,19 +87,32 @@ def gemm(rng: random.Random, waits: int | None = None, **fields: int) -> Descrip
 
 def attention(rng: random.Random, waits: int | None = None, **fields: int) -> Descriptor:
     c = CONFIG
-    f = {"heads": rng.randint(1, 4), "keys": rng.randint(1, min(3 * c.cols, c.max_keys)), "rows": rng.randint(1, 3 * c.rows),
-         "qk_steps": rng.randint(1, 3), "v_words": rng.randint(1, 3)} | fields
+    f = {
+        "heads": rng.randint(1, 4),
+        "keys": rng.randint(1, min(3 * c.cols, c.max_keys)),
+        "rows": rng.randint(1, 3 * c.rows),
+        "qk_steps": rng.randint(1, 3),
+        "v_words": rng.randint(1, 3),
+    } | fields
     k_entries = -(-f["keys"] // c.cols) * f["qk_steps"]
     v_entries = -(-f["v_words"] * c.depth // c.cols) * -(-f["keys"] // c.depth)
     tiles = -(-f["rows"] // c.rows)
     f |= {
-        "q_stride": f["heads"] * f["qk_steps"], "o_stride": f["heads"] * f["v_words"],
-        "slot": rng.randrange(c.table_slots), "entry": rng.randint(0, 3), "v_entry": k_entries,
+        "q_stride": f["heads"] * f["qk_steps"],
+        "o_stride": f["heads"] * f["v_words"],
+        "slot": rng.randrange(c.table_slots),
+        "entry": rng.randint(0, 3),
+        "v_entry": k_entries,
         "entry_step": k_entries + v_entries,
-        "score_multiplier": rng.randrange(1 << 16, 1 << 17), "score_shift": rng.randint(27, 32),
-        "score_zero": rng.randint(-30, 30), "multiplier": rng.randrange(1 << 25, 1 << 26),
-        "shift": rng.randint(24, 27), "zero": rng.randint(-100, 100),
-        "q_zero": rng.randint(-128, 127), "k_zero": rng.randint(-128, 127), "v_zero": rng.randint(-128, 127),
+        "score_multiplier": rng.randrange(1 << 16, 1 << 17),
+        "score_shift": rng.randint(27, 32),
+        "score_zero": rng.randint(-30, 30),
+        "multiplier": rng.randrange(1 << 25, 1 << 26),
+        "shift": rng.randint(24, 27),
+        "zero": rng.randint(-100, 100),
+        "q_zero": rng.randint(-128, 127),
+        "k_zero": rng.randint(-128, 127),
+        "v_zero": rng.randint(-128, 127),
         "score_bias": rng.randint(-(1 << 20), 1 << 20),
     }
     assert f["entry"] + 2 * f["entry_step"] <= c.weight_entries
@@ -107,7 +132,11 @@ def _hex(path: str, rows: np.ndarray) -> None:
 
 def _read(path: str, like: np.ndarray) -> np.ndarray:
     lines = [line for line in Path(path).read_text().split() if not line.startswith(("//", "@"))]
-    return np.array([list(bytes.fromhex(line)[::-1]) for line in lines], np.uint8).view(np.int8).reshape(like.shape)
+    return (
+        np.array([list(bytes.fromhex(line)[::-1]) for line in lines], np.uint8)
+        .view(np.int8)
+        .reshape(like.shape)
+    )
 
 
 async def reset(dut: Any) -> None:
@@ -127,10 +156,14 @@ async def execute(dut: Any, m: Memories, program: list[Descriptor], gap: int = 0
 
 async def begin(dut: Any, m: Memories, program: list[Descriptor], gap: int = 0) -> None:
     params = m.bias & 0xFFFFFFFF | m.multiplier << 32 | m.shift << 58
-    for path, data in (("a.hex", m.a), ("x.hex", m.x), ("w.hex", m.weights), ("d.hex", np.stack([
-        np.frombuffer(encode(d, i), np.uint8) for i, d in enumerate(program)
-    ])), ("p.hex", params.astype(np.uint64).view(np.uint8).reshape(4 * CONFIG.param_groups, -1)),
-        ("t.hex", np.concatenate([m.activation, m.exponential]).astype(np.int16).reshape(-1, 1))):
+    for path, data in (
+        ("a.hex", m.a),
+        ("x.hex", m.x),
+        ("w.hex", m.weights),
+        ("d.hex", np.stack([np.frombuffer(encode(d, i), np.uint8) for i, d in enumerate(program)])),
+        ("p.hex", params.astype(np.uint64).view(np.uint8).reshape(4 * CONFIG.param_groups, -1)),
+        ("t.hex", np.concatenate([m.activation, m.exponential]).astype(np.int16).reshape(-1, 1)),
+    ):
         _hex(path, data)
     dut.start_i.value = 0
     await ClockCycles(dut.clk_i, 2)
@@ -150,7 +183,9 @@ async def finish(dut: Any, m: Memories, program: list[Descriptor]) -> dict[str, 
         await RisingEdge(dut.done_o)
     await Timer(1, "ns")
     counters = {
-        "steps": int(dut.steps_o.value), "span": int(dut.span_o.value), "idles": int(dut.idles_o.value),
+        "steps": int(dut.steps_o.value),
+        "span": int(dut.span_o.value),
+        "idles": int(dut.idles_o.value),
         "stalls": [int(dut.stalls_o.value) >> 32 * i & 0xFFFFFFFF for i in range(7)],
     }
     await ClockCycles(dut.clk_i, 2)
@@ -196,7 +231,11 @@ def chained(rng: random.Random, count: int) -> list[Descriptor]:
         reads = range(start, start + tiles * d["a_stride"])
         writes = range(d["o_addr"], d["o_addr"] + tiles * d["o_stride"])
         # Of what a descriptor writes itself it may read nothing: rows would have to wait for others.
-        if d.kind == "GEMM" and rng.random() < 0.5 and (reads.stop <= writes.start or writes.stop <= reads.start):
+        if (
+            d.kind == "GEMM"
+            and rng.random() < 0.5
+            and (reads.stop <= writes.start or writes.stop <= reads.start)
+        ):
             program[-1] = Descriptor("GEMM", {**d.fields, "a_addr": start}, d.waits)
         done += row_tiles(program[-1])
     return program

@@ -1,4 +1,4 @@
-"""How busy the array is in long descriptors, and that waits hold it back: on the compute core, with results compared."""
+"""How busy the array is in long descriptors, and that waits hold it back: results are compared too."""
 
 from __future__ import annotations
 
@@ -20,11 +20,29 @@ async def long_gemm(dut: Any) -> None:
     rng, m = random.Random(1), memories(np.random.default_rng(1))
     k, tiles = 8, 8
     program = [
-        gemm(rng, k_steps=k, groups=tiles * CONFIG.tile_groups, group=0, a_stride=k, entry=0, rows=12 * CONFIG.rows, residual=0,
-             o_bank=bank, wide=0, o_wide=0, table=table, zero=3, o_addr=(CONFIG.x_words, 0)[bank], a_addr=0)
+        gemm(
+            rng,
+            k_steps=k,
+            groups=tiles * CONFIG.tile_groups,
+            group=0,
+            a_stride=k,
+            entry=0,
+            rows=12 * CONFIG.rows,
+            residual=0,
+            o_bank=bank,
+            wide=0,
+            o_wide=0,
+            table=table,
+            zero=3,
+            o_addr=(CONFIG.x_words, 0)[bank],
+            a_addr=0,
+        )
         for bank, table in ((0, 1), (1, 0), (0, 0))
     ]
-    program = [Descriptor(d.kind, {**d.fields, "o_stride": tiles * CONFIG.tile_groups // 2}, d.waits) for d in program]
+    program = [
+        Descriptor(d.kind, {**d.fields, "o_stride": tiles * CONFIG.tile_groups // 2}, d.waits)
+        for d in program
+    ]
     counters = await execute(dut, m, program)
     dut._log.info("GEMM %s", counters)
     assert counters["steps"] == 3 * 12 * k * tiles
@@ -38,7 +56,9 @@ async def attention_of_deit_tiny(dut: Any) -> None:
         return
     await reset(dut)
     rng, m = random.Random(2), memories(np.random.default_rng(2))
-    program = [attention(rng, heads=3, keys=197, rows=197, qk_steps=64 // CONFIG.depth, v_words=64 // CONFIG.depth)]
+    program = [
+        attention(rng, heads=3, keys=197, rows=197, qk_steps=64 // CONFIG.depth, v_words=64 // CONFIG.depth)
+    ]
     counters = await execute(dut, m, program)
     dut._log.info("ATTENTION %s", counters)
     d = program[0]
@@ -54,7 +74,9 @@ async def waits_hold_back(dut: Any) -> None:
     await reset(dut)
     rng, m = random.Random(3), memories(np.random.default_rng(3))
     k = 4
-    product = gemm(rng, k_steps=k, groups=CONFIG.tile_groups, a_stride=k, entry=0, rows=3 * CONFIG.rows, a_addr=0)
+    product = gemm(
+        rng, k_steps=k, groups=CONFIG.tile_groups, a_stride=k, entry=0, rows=3 * CONFIG.rows, a_addr=0
+    )
     heads = attention(rng, heads=3, keys=11, rows=CONFIG.rows, qk_steps=1, v_words=1)
     program = [
         Descriptor("GEMM", product.fields, {"vu": (2, 3), "io": (1, 0)}),
@@ -80,4 +102,5 @@ async def waits_hold_back(dut: Any) -> None:
     counters = await finish(dut, m, program)
     dut._log.info("waits %s", counters)
     dm, io, cp, mm, vu, _, _ = counters["stalls"]
-    assert dm == 0 and mm > 0 and io > 200 and cp > 400 and vu > 500
+    assert dm == 0
+    assert min(mm, io - 200, cp - 400, vu - 500) > 0

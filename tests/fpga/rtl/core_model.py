@@ -47,7 +47,10 @@ class Memories:
                 y = self.activation[d["slot"]][y + 128].astype(np.int64)
             if d["residual"]:
                 b = self._read(self.x, d["r_addr"] + rt * d["r_stride"], d["groups"], d["r_wide"])
-                y = round_shift(y * d["add_a"] + b * d["add_b"] + d["add_offset"], d["add_shift"]) + d["add_zero"]
+                y = (
+                    round_shift(y * d["add_a"] + b * d["add_b"] + d["add_offset"], d["add_shift"])
+                    + d["add_zero"]
+                )
                 y = clamp(y, d["o_wide"])
             bank = self.x if d["o_bank"] else self.a
             self._write(bank, d["o_addr"] + rt * d["o_stride"], y, d["o_wide"], d["rows"] - rt * rows)
@@ -60,7 +63,11 @@ class Memories:
             for rt in range(-(-d["rows"] // rows)):
                 word = d["q_addr"] + rt * d["q_stride"] + head * d["qk_steps"]
                 q = self.a[word : word + d["qk_steps"]].astype(np.int64).transpose(1, 0, 2).reshape(rows, -1)
-                s = self._columns(q, entry, d["qk_steps"], n, cols) - d["k_zero"] * q.sum(1, keepdims=True) + d["score_bias"]
+                s = (
+                    self._columns(q, entry, d["qk_steps"], n, cols)
+                    - d["k_zero"] * q.sum(1, keepdims=True)
+                    + d["score_bias"]
+                )
                 ones = np.ones((1, q.shape[1]), np.int64)
                 s -= d["q_zero"] * self._columns(ones, entry, d["qk_steps"], n, cols)
                 s = clamp(round_shift(s * d["score_multiplier"], d["score_shift"]) + d["score_zero"], 0)
@@ -84,7 +91,9 @@ class Memories:
 
     def _read(self, bank: np.ndarray, addr: int, groups: int, wide: int) -> np.ndarray:
         words = groups if wide else -(-groups // 2)
-        rows = np.ascontiguousarray(bank[addr : addr + words].transpose(1, 0, 2)).reshape(self.config.rows, -1)
+        rows = np.ascontiguousarray(bank[addr : addr + words].transpose(1, 0, 2)).reshape(
+            self.config.rows, -1
+        )
         return (rows.view("<i2") if wide else rows)[:, : groups * self.config.group].astype(np.int64)
 
     def _write(self, bank: np.ndarray, addr: int, values: np.ndarray, wide: int, rows: int) -> None:

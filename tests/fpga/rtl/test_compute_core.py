@@ -6,14 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from intaglio import target
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
+from intaglio.backends.fpga import rtl
 from intaglio.simulation import verilator
+from intaglio.synthesis import Design, synthesize
 from tests.fpga.rtl import bench
 
 pytestmark = pytest.mark.simulator
 
 UNITS = (
-    "compute_core", "mac_unit", "mac_array", "post_process", "post_lane", "round_clamp", "softmax_unit", "param_buffer",
+    "compute_core",
+    "mac_unit",
+    "mac_array",
+    "post_process",
+    "post_lane",
+    "round_clamp",
+    "softmax_unit",
+    "param_buffer",
     "table_ram",
 )
 
@@ -33,7 +43,11 @@ def _simulate(name: str, module: str, folder: Path, **env: str) -> None:
     work = folder / name
     work.mkdir(exist_ok=True)
     bench.simulate(
-        config, "compute_core_bench", module, work, extra=[bench.HERE / "compute_core_bench.sv"],
+        config,
+        "compute_core_bench",
+        module,
+        work,
+        extra=[bench.HERE / "compute_core_bench.sv"],
         env={"CONFIG": config.model_dump_json(), **env},
     )
 
@@ -62,4 +76,18 @@ def test_lint(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("depth", "cols"), [(8, 8), (16, 16)])
 def test_packed_array_equals_plain_array_cycle_by_cycle(depth: int, cols: int, tmp_path: Path) -> None:
     config = AcceleratorConfig(rows=2, cols=cols, depth=depth, weight_ports=1, multiplier="dsp48e2")
-    bench.simulate(config, "mac_array_bench", "cocotb_mac_array", tmp_path, extra=[bench.HERE / "mac_array_bench.sv"])
+    bench.simulate(
+        config, "mac_array_bench", "cocotb_mac_array", tmp_path, extra=[bench.HERE / "mac_array_bench.sv"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [8, 16])
+def test_packed_array_is_one_dsp_per_two_products(depth: int, tmp_path: Path) -> None:
+    config = AcceleratorConfig(rows=1, cols=depth, depth=depth, weight_ports=1, multiplier="dsp48e2")
+    files = rtl.emit(config)
+    design = Design(
+        {name: files[name] for name in rtl.sources(files)}, "mac_array", None, target.find("zcu102")
+    )
+    report = synthesize(design, tmp_path)
+    assert report.modules[0].total.dsp == config.macs // 2
