@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := build/fashion
+HARDWARE := build/fashion-tiny
 EXAMPLE := examples/fashion_mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo hardware test lint format lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,6 +24,11 @@ demo: $(READY) ## compile the example model, classify images, prove it, measure 
 	$(BIN)/intaglio run $(DEMO) --input $(EXAMPLE)/images --labels $(EXAMPLE)/labels.txt
 	$(BIN)/intaglio verify $(DEMO) --input $(EXAMPLE)/images
 	$(BIN)/intaglio evaluate $(DEMO) --dataset fashion-mnist
+
+hardware: $(READY) ## compile the example for a small accelerator, prove it, simulate its RTL
+	$(BIN)/intaglio compile $(EXAMPLE)/vit_qdq.onnx --target tiny --input uint8 --mean 0.2860 --std 0.3530 -o $(HARDWARE)
+	$(BIN)/intaglio verify $(HARDWARE) --input $(EXAMPLE)/images
+	$(BIN)/intaglio simulate $(HARDWARE) --input $(EXAMPLE)/images --images 3
 
 test: $(READY) ## run the tests
 	$(BIN)/pytest -n auto -m 'not vendor and not exporters'

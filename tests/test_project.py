@@ -141,4 +141,4 @@ def test_make_help_lists_every_command(root: Path) -> None:
         ["make", "--no-print-directory"], cwd=root, capture_output=True, text=True, check=True
     )
     listed = {line.split()[1] for line in done.stdout.splitlines()}
-    assert listed == {"help", "demo", "test", "lint", "format", "lock", "clean"}
+    assert listed == {"help", "demo", "hardware", "test", "lint", "format", "lock", "clean"}

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from intaglio import verify as verification
+from intaglio.cli.app import COMMANDS
 from intaglio.resources import version
 from tests.cli.conftest import SHAPE, invoke, invoke_json
 
@@ -21,7 +22,7 @@ def test_version() -> None:
 
 def test_without_a_command_there_is_help() -> None:
     result = invoke()
-    for name in ("compile", "run", "verify", "evaluate", "quantize", "inspect", "targets"):
+    for name in COMMANDS:
         assert name in result.stdout + result.stderr
         assert invoke(name, "--help").exit_code == 0
 
@@ -32,7 +33,11 @@ def test_completion_is_offered() -> None:
 
 def test_targets() -> None:
     assert "cpu-x86-64-v3" in invoke("targets").stdout
-    assert [entry["name"] for entry in invoke_json("targets")["targets"]][:2] == ["c", "cpu"]
+    listed = {entry["name"]: entry["kind"] for entry in invoke_json("targets")["targets"]}
+    assert listed["c"] == "c"
+    assert listed["cpu"] == "cpu"
+    assert listed["zcu102"] == "fpga"
+    assert list(listed) == sorted(listed)
 
 
 def test_targets_of_a_folder(tmp_path: Path) -> None:

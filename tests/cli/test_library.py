@@ -34,7 +34,7 @@ def test_an_executor_refuses_what_does_not_fit(compiled: Path) -> None:
                 executor.run(wrong)
         with pytest.raises(InputError, match="takes raw pixels"):
             executor.logits(np.zeros((1, *SHAPE), np.float32))
-    with pytest.raises(InputError, match="the device must be one of cpu, c, reference, not 'gpu'"):
+    with pytest.raises(InputError, match="the device must be one of cpu, c, csim, iss, reference, not 'gpu'"):
         Executor(artifact.load(compiled / "null"), "gpu")
 
 

@@ -16,7 +16,10 @@ def write(folder: Path, text: str) -> Path:
 
 def test_the_targets_of_this_release() -> None:
     names = [entry.name for entry in target.available()]
-    assert names == ["c", "cpu", "cpu-x86-64-v2", "cpu-x86-64-v3", "null"]
+    assert names == [
+        "arty-a7", "c", "cpu", "cpu-x86-64-v2", "cpu-x86-64-v3", "kv260", "null", "pynq-z2", "tiny", "u250", "u280",
+        "u50", "ultra96v2", "ulx3s", "vck190", "zcu102", "zcu104",
+    ]  # fmt: skip
     assert all(entry.description for entry in target.available())
 
 
@@ -36,8 +39,8 @@ def test_a_user_target(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("name = ", "is not valid TOML"),
-        ('name = "a"\n', r"key 'kind' must be one of cpu, c, null, not None"),
-        ('name = "a"\nkind = "gpu"\n', r"key 'kind' must be one of cpu, c, null, not 'gpu'"),
+        ('name = "a"\n', r"key 'kind' must be one of cpu, c, null, fpga, not None"),
+        ('name = "a"\nkind = "gpu"\n', r"key 'kind' must be one of cpu, c, null, fpga, not 'gpu'"),
         ('name = "a"\nkind = "cpu"\nmcpuu = "x"\n', r"unknown key 'mcpuu' .* did you mean 'mcpu'\."),
         ('name = "a"\nkind = "c"\nqqq = 1\n', r"unknown key 'qqq' .* valid keys: name, description, kind\."),
         ('kind = "c"\n', r"key 'name' is missing"),
@@ -64,5 +67,5 @@ def test_a_target_file_that_is_a_folder(tmp_path: Path) -> None:
 def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"there is no target 'cpux'; did you mean 'cpu'"):
         target.find("cpux")
-    with pytest.raises(InputError, match=r"there is no target 'zzz'; known targets: c, cpu"):
+    with pytest.raises(InputError, match=r"there is no target 'zzz'; known targets: arty-a7, c, cpu, cpu-x86-64-v2, "):
         target.find("zzz")

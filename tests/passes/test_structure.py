@@ -19,7 +19,7 @@ MAXIMUM_LINES = 500
 
 def pipeline() -> list[pipelines.Pass]:
     imported = Imported(tvm.IRModule(), {}, {}, "input", "output")
-    return pipelines.integer(imported, Preprocessing(), "exact")
+    return pipelines.fpga(imported, Preprocessing(), "exact")
 
 
 def snake_case(name: str) -> str:

@@ -30,8 +30,8 @@ class AcceleratorConfig(BaseModel):
     cols: Annotated[int, Field(ge=8, le=128)] = 32
     depth: Depth = 16
     weight_entries: Annotated[int, Field(ge=16, le=65536)] = 1024
-    a_words: Annotated[int, Field(ge=16, le=65536)] = 4096
-    x_words: Annotated[int, Field(ge=16, le=65536)] = 2048
+    a_words: Annotated[int, Field(ge=16, le=65536)] = 8192
+    x_words: Annotated[int, Field(ge=16, le=65536)] = 4096
     param_groups: Annotated[int, Field(ge=8, le=65536)] = 512
     norm_channels: Annotated[int, Field(ge=8, le=65536)] = 2048
     table_slots: Literal[2, 4, 8] = 4

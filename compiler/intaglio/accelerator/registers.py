@@ -49,10 +49,18 @@ COUNTERS: tuple[str, ...] = (
     "stall_softmax",  # ... for the softmax unit
     "stall_drain",  # ... for room in the accumulator FIFO
     "idle_mm",  # MAC unit had no descriptor
-    "busy_dm",
+    "gemm",  # cycles by kind of descriptor: a row tile of it was being issued
+    "attention",
+    "load_params",  # ... it was at the head of its unit's queue
+    "load_norm",
+    "load_table",
+    "load_rows",
+    "load_image",
+    "store",
+    "busy_dm",  # LOAD_WEIGHTS
     "busy_io",
-    "busy_cp",
-    "busy_vu",
+    "busy_cp",  # COPY_KV
+    "busy_vu",  # LAYERNORM
     "read_beats_dm",
     "read_beats_io",
     "write_beats_io",

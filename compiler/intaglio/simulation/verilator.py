@@ -21,7 +21,9 @@ _MAKEFLAGS = (
     "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD_NEWEST=-std=gnu++20 "
     "CFG_CXXFLAGS_COROUTINES=-fcoroutines CFG_LDLIBS_THREADS=-pthread"
 )
-_LINT = ("--lint-only", "-Wall")
+# Accumulators of a large array are reset as one vector of more than the default 8,192 bits.
+_LIMITS = ("--replication-limit", "65536")
+_LINT = ("--lint-only", "-Wall", *_LIMITS)
 
 
 class _Runner(Verilator):
@@ -81,7 +83,7 @@ def build(
                 always=True,
                 waves=waves,
                 parameters=dict(parameters or {}),
-                build_args=["-O3", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2", *args],
+                build_args=["-O3", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2", *_LIMITS, *args],
                 log_file=build_dir / "build.log",
             )
         except (SystemExit, RuntimeError, OSError) as error:

@@ -53,6 +53,10 @@ module compute_core_bench
   logic [7:0]  gap_q, random_q;
 
   logic                     desc_valid, desc_ready, busy, step, idle;
+  // The counters of kinds are tested with the whole accelerator.
+  /* verilator lint_off UNUSEDSIGNAL */
+  logic [1:0]               active;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [6:0]               stall;
   progress_t                progress;
   logic                     a_rd, a_wr, x_rd, x_wr, w_rd;
@@ -145,6 +149,7 @@ module compute_core_bench
     .step_o       (step),
     .stall_o      (stall),
     .idle_o       (idle),
+    .active_o     (active),
     .a_rd_req_o   (a_rd),
     .a_rd_addr_o  (a_rd_addr),
     .a_rd_data_i  (a_rd_data),
