@@ -1,4 +1,4 @@
-"""Simulate full-size models, pixels to logits, on the RTL of a board's configuration: cycles, utilization, bit-exactness.
+"""Full-size models, pixels to logits, on the RTL of a board's configuration: cycles, utilization, bit-exactness.
 
 Models: `python benchmarks/models.py --model deit_tiny deit_small --form float_dynamo -o DIR`, then quantized by
 `intaglio quantize DIR/deit_tiny/float_dynamo.onnx --calibrate DIR/deit_tiny/calib.npy -o DIR/deit_tiny/intaglio.onnx`.
@@ -21,7 +21,9 @@ from intaglio.compiler import compile_model
 from intaglio.simulate import SimulationReport, memory_model, simulate_artifact
 
 
-def run(model: Path, images: Path, board: str, latency: int | None, bandwidth: float | None) -> SimulationReport:
+def run(
+    model: Path, images: Path, board: str, latency: int | None, bandwidth: float | None
+) -> SimulationReport:
     """Compile `model` for `board` and simulate the images of a .npy file of real values [N, C, H, W]."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "build"
@@ -59,7 +61,11 @@ def main() -> int:
         folder = options.models / name
         started = time.perf_counter()
         report = run(
-            folder / f"{options.form}.onnx", folder / "eval.npy", options.target, options.latency, options.bandwidth
+            folder / f"{options.form}.onnx",
+            folder / "eval.npy",
+            options.target,
+            options.latency,
+            options.bandwidth,
         )
         print(f"{describe(name, report)} [{time.perf_counter() - started:.0f} s]", flush=True)
         reports[name] = report.as_json()

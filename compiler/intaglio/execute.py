@@ -153,7 +153,10 @@ class Executor:
             simulator = Simulator(compiled.config, compiled.program, compiled.weights)
             run = lambda images: [simulator.run(image) for image in images]  # noqa: E731
         return lambda x: np.concatenate(
-            [fpga.result(self.output, data) for data in run([np.ascontiguousarray(image).tobytes() for image in x])]
+            [
+                fpga.result(self.output, data)
+                for data in run([np.ascontiguousarray(image).tobytes() for image in x])
+            ]
         )
 
     def _find_library(self) -> Path:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the plugin."""
     group = parser.getgroup("intaglio", "accelerators compiled by intaglio")
-    group.addoption("--intaglio-waves", metavar="DIR", default=None, help="write waveforms of every simulation to DIR")
+    group.addoption(
+        "--intaglio-waves", metavar="DIR", default=None, help="write waveforms of every simulation to DIR"
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A compiled accelerator on its real RTL: every output bit compared with the integer reference, every cycle accounted."""
+"""A compiled accelerator on its real RTL: every output bit compared with the reference, every cycle accounted."""
 
 from __future__ import annotations
 
@@ -143,4 +143,6 @@ def simulate_artifact(
         for i, want in enumerate(expected)
         if i >= len(results) or frames.runs[i].status or not np.array_equal(results[i][0], want)
     ]
-    return SimulationReport(compiled.config, frames, np.concatenate(results), wrong, macs(compiled.program, compiled.config))
+    return SimulationReport(
+        compiled.config, frames, np.concatenate(results), wrong, macs(compiled.program, compiled.config)
+    )

@@ -120,16 +120,23 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def configuration(spec: str) -> AcceleratorConfig:
-    """The accelerator configuration called `spec`, or that of a .toml file: its table `accelerator` or all of it.
+    """The accelerator configuration called `spec`: a preset, or that of an FPGA target.
 
-    Raises InputError if there is none, or the file is malformed.
+    Of a .toml file it is the table `accelerator`, or all of it. Raises InputError if there is none, or the file is
+    malformed.
     """
-    if not spec.endswith(".toml"):
-        if spec not in PRESETS:
-            hint = _nearest(spec, PRESETS) or f"known configurations: {', '.join(PRESETS)}"
-            raise InputError(f"there is no configuration {spec!r}; {hint}, or give the path of a .toml file.")
-        return PRESETS[spec]
-    path = Path(spec)
+    if spec.endswith(".toml"):
+        return _configuration_of_file(Path(spec))
+    known = {
+        entry.name: entry.accelerator for entry in available() if isinstance(entry, FpgaTarget)
+    } | PRESETS
+    if spec not in known:
+        hint = _nearest(spec, known) or f"known configurations: {', '.join(sorted(known))}"
+        raise InputError(f"there is no configuration {spec!r}; {hint}, or give the path of a .toml file.")
+    return known[spec]
+
+
+def _configuration_of_file(path: Path) -> AcceleratorConfig:
     values = _read(path)
     values = values.get("accelerator", values)
     keys = list(AcceleratorConfig.model_fields)

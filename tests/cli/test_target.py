@@ -67,5 +67,7 @@ def test_a_target_file_that_is_a_folder(tmp_path: Path) -> None:
 def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"there is no target 'cpux'; did you mean 'cpu'"):
         target.find("cpux")
-    with pytest.raises(InputError, match=r"there is no target 'zzz'; known targets: arty-a7, c, cpu, cpu-x86-64-v2, "):
+    with pytest.raises(
+        InputError, match=r"there is no target 'zzz'; known targets: arty-a7, c, cpu, cpu-x86-64-v2, "
+    ):
         target.find("zzz")

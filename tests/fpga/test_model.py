@@ -73,7 +73,9 @@ def _accounted_for(report, compiled) -> None:
     assert abs(counters["cycles"] - accounted) <= 0.05 * counters["cycles"]
     count = len(report.as_json()["descriptors"])
     assert count == RTL_IMAGES * len([s for s in report.frames.spans if s.image == 0])
-    assert counters["mac_steps"] * report.config.macs >= report.macs == macs(_program(compiled), report.config)
+    assert (
+        counters["mac_steps"] * report.config.macs >= report.macs == macs(_program(compiled), report.config)
+    )
 
 
 def _program(compiled):

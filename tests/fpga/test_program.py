@@ -361,8 +361,14 @@ def test_configurations(tmp_path):
     file.write_text("rows = 4\ncols = 16\ndepth = 8\n")
     assert configuration(str(file)).cols == 16
     assert configuration("targets/tiny.toml") == PRESETS["tiny"]
+    assert configuration("medium") == PRESETS["medium"]
+    assert configuration("kv260").cols == 16
     with pytest.raises(InputError, match="there is no configuration 'tinny'; did you mean 'tiny'"):
         configuration("tinny")
+    with pytest.raises(
+        InputError, match="there is no configuration 'cpu'; known configurations: arty-a7, ecp5, "
+    ):
+        configuration("cpu")
     file.write_text("row = 4\n")
     with pytest.raises(InputError, match="unknown key 'row' for a configuration; did you mean 'rows'"):
         configuration(str(file))

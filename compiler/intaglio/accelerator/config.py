@@ -1,4 +1,4 @@
-"""The accelerator's configuration: one schema, from which RTL, HLS, simulator, host driver and models take their sizes."""
+"""The accelerator's configuration: one schema, from which RTL, HLS, simulator, driver and models take their sizes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class AcceleratorConfig(BaseModel):
         if self.cols % self.depth:
             raise ValueError(f"cols must be a multiple of depth ({self.depth}), not {self.cols}")
         if self.cols % self.weight_ports:
-            raise ValueError(f"cols must be a multiple of weight_ports ({self.weight_ports}), not {self.cols}")
+            raise ValueError(
+                f"cols must be a multiple of weight_ports ({self.weight_ports}), not {self.cols}"
+            )
         if self.max_keys % self.depth or self.max_keys % self.cols:
             raise ValueError(
                 f"max_keys must be a multiple of depth and of cols ({self.depth}, {self.cols}), not {self.max_keys}"
@@ -112,5 +114,5 @@ PRESETS: dict[str, AcceleratorConfig] = {
         param_groups=1024,
     ),
     "large": AcceleratorConfig(),
-}
+}  # fmt: skip
 """Configurations that need no board: for CI, for the open flow, and for benchmarks."""

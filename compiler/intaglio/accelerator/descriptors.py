@@ -58,7 +58,9 @@ COMMON = (
         for number, unit in enumerate(UNITS, 1)
         for part in (
             Field(f"wait_{unit}", number, 0, 24, doc=f"progress of {unit} that must be reached"),
-            Field(f"step_{unit}", number, 24, 8, doc="added per row tile (GEMM, LAYERNORM) or head (ATTENTION)"),
+            Field(
+                f"step_{unit}", number, 24, 8, doc="added per row tile (GEMM, LAYERNORM) or head (ATTENTION)"
+            ),
         )
     ),
     Field("queue", 6, doc="reserved for expert queues: 0"),
@@ -135,7 +137,7 @@ KINDS: tuple[Kind, ...] = (
         Field("channel", 11, 0, 16, doc="first channel in the LayerNorm buffer"), Field("x_wide", 11, 16, 1),
         Field("eps", 12, 0, 64), Field("shift", 14, 0, 6), Field("zero", 14, 16, 16, True),
     )),
-)
+)  # fmt: skip
 
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
 BY_OPCODE: Mapping[int, Kind] = {kind.opcode: kind for kind in KINDS}
@@ -222,8 +224,15 @@ class ProgramFile:
     def pack(self) -> bytes:
         """The file: a 32-byte header, then 128 bytes per descriptor."""
         header = HEADER.pack(
-            MAGIC, FORMAT_VERSION, HEADER.size, self.config_hash, len(self.descriptors),
-            self.input_bytes, self.output_bytes, self.weight_bytes, 0,
+            MAGIC,
+            FORMAT_VERSION,
+            HEADER.size,
+            self.config_hash,
+            len(self.descriptors),
+            self.input_bytes,
+            self.output_bytes,
+            self.weight_bytes,
+            0,
         )
         return header + b"".join(encode(d, i) for i, d in enumerate(self.descriptors))
 
@@ -236,7 +245,8 @@ class ProgramFile:
         if version != FORMAT_VERSION or size != HEADER.size:
             raise ValueError(f"program format {version} is not {FORMAT_VERSION}; compile the model again.")
         if len(data) != size + count * BYTES:
-            raise ValueError(f"the program has {len(data)} bytes, not {size + count * BYTES}: it is truncated or damaged.")
+            wanted = size + count * BYTES
+            raise ValueError(f"the program has {len(data)} bytes, not {wanted}: it is truncated or damaged.")
         return ProgramFile(config_hash, inputs, outputs, weights, list(_descriptors(data[size:])))
 
 

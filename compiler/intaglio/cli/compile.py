@@ -29,7 +29,7 @@ def compile_(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Accelerator of an FPGA target: tiny, ecp5, medium, large, or a .toml file.",
+            help="Accelerator of an FPGA target: tiny, ecp5, medium, large, that of a target, or a .toml file.",
             show_default=False,
         ),
     ] = None,

@@ -43,7 +43,9 @@ def simulate(
     trace: Annotated[
         Path | None, typer.Option(help="Write a Chrome/Perfetto trace (.json).", show_default=False)
     ] = None,
-    waves: Annotated[Path | None, typer.Option(help="Write waveforms (.vcd): slow.", show_default=False)] = None,
+    waves: Annotated[
+        Path | None, typer.Option(help="Write waveforms (.vcd): slow.", show_default=False)
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     as_json: Json = False,

@@ -81,7 +81,7 @@ def reciprocal(total: Int64, multiplier: int, e_bits: int) -> Int64:
 
 
 def row_multiplier(ratio: float, e_bits: int, acc_shift: int = 0) -> tuple[int, int]:
-    """`dyadic` with `reciprocal_bits`, whose shift leaves the total shift ``shift + e_bits - 1 - acc_shift`` within 62."""
+    """`dyadic` with `reciprocal_bits`; its shift leaves the total, ``shift + e_bits - 1 - acc_shift``, within 62."""
     return dyadic(ratio, reciprocal_bits(e_bits), 62 - (e_bits - 1) + acc_shift)
 
 

@@ -54,7 +54,9 @@ def growth(descriptor: Descriptor, config: AcceleratorConfig) -> int:
     tiles = -(-descriptor["rows"] // config.rows)
     if descriptor.kind == "LOAD_IMAGE":
         return -(-descriptor["grid_h"] * descriptor["grid_w"] // config.rows)
-    return {"GEMM": tiles, "LAYERNORM": tiles, "ATTENTION": tiles * descriptor["heads"]}.get(descriptor.kind, 1)
+    return {"GEMM": tiles, "LAYERNORM": tiles, "ATTENTION": tiles * descriptor["heads"]}.get(
+        descriptor.kind, 1
+    )
 
 
 def spans(
@@ -77,7 +79,8 @@ def spans(
 def _by_run(events: Sequence[_Event], begins: Sequence[int]) -> list[list[_Event]]:
     ends = [*begins[1:], 1 << 62]
     return [
-        [event for event in events if begin <= event.cycle < end] for begin, end in zip(begins, ends, strict=True)
+        [event for event in events if begin <= event.cycle < end]
+        for begin, end in zip(begins, ends, strict=True)
     ]
 
 
@@ -90,7 +93,7 @@ def _unit_spans(
     config: AcceleratorConfig,
     comments: Mapping[int, str],
 ) -> Iterator[Span]:
-    """A descriptor ends when its unit's counter has grown by its share; it starts when offered, or when the last ended."""
+    """A descriptor ends when its unit's counter has grown by its share; it starts when offered, or the last ended."""
     mine = [i for i, d in enumerate(descriptors) if BY_NAME[d.kind].unit == UNITS[unit]]
     taken = [event.cycle for event in events if event.unit == unit and event.offered]
     progress = [event for event in events if event.unit == unit and not event.offered and event.value]
@@ -111,7 +114,8 @@ def _unit_spans(
 def perfetto(found: Sequence[Span], begins: Sequence[int], clock_mhz: int) -> dict[str, Any]:
     """A trace in Chrome's JSON format, one track per unit; times in microseconds at `clock_mhz`."""
     names = [
-        {"ph": "M", "name": "thread_name", "pid": 0, "tid": i, "args": {"name": name}} for i, name in enumerate(UNITS)
+        {"ph": "M", "name": "thread_name", "pid": 0, "tid": i, "args": {"name": name}}
+        for i, name in enumerate(UNITS)
     ]
     events = [
         {

@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,27 +26,41 @@ from intaglio.simulation.events import Span, perfetto, spans
 Progress = Callable[[str], None]
 
 WATCHDOG = 1_000_000
-_NS_PER_CYCLE = 10
+LIMIT = 400_000_000
+"""Cycles after which a run that neither ends nor trips the watchdog is given up."""
+
+MINIMUM_BEATS = 1 << 17
+"""Memory of every built simulator at least, so that small jobs share one."""
+
 _STALLS = ("dm", "io", "cp", "mm", "vu", "softmax", "drain")
 
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """External memory: cycles from a read request to its first beat, and bytes per cycle shared by all ports."""
+    """External memory: cycles from a read request to its first beat, and bytes per cycle shared by all ports.
+
+    `stall_rate`: of 256 cycles, how many it stands still, by chance.
+    """
 
     latency: int = 100
     bytes_per_cycle: float = 57.0
+    stall_rate: int = 0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to run: a program for a configuration, its weights, and images as bytes."""
+    """What to run: a program for a configuration, its weights, and images as bytes. `layout`: default, one by one."""
 
     config: AcceleratorConfig
     program: ProgramFile
     weights: bytes
     images: Sequence[bytes]
     comments: Mapping[int, str] = field(default_factory=dict)
+    layout: external.MemoryMap | None = None
+
+    def placed(self) -> external.MemoryMap:
+        """Where in external memory all lies."""
+        return self.layout or external.place(self.program, len(self.weights), len(self.images))
 
 
 @dataclass(frozen=True)
@@ -96,20 +111,73 @@ def simulate(
     cache: Path | None = None,
 ) -> Frames:
     """Run `job` on the RTL. `waves`: where to put a VCD file. Raises ToolError if a tool is missing or fails."""
-    layout = external.place(job.program, len(job.weights), len(job.images))
-    beats = _power_of_two(layout.size // job.config.depth)
+    return simulate_all([job], memory, waves=waves, progress=progress, cache=cache)[0]
+
+
+def simulate_all(
+    jobs: Sequence[Job],
+    memory: MemoryModel = MemoryModel(),
+    *,
+    waves: Path | None = None,
+    progress: Progress = lambda _: None,
+    cache: Path | None = None,
+) -> list[Frames]:
+    """Run jobs for one configuration on the RTL, one after another without a reset between; as `simulate`."""
+    config = jobs[0].config
+    if any(job.config != config for job in jobs):
+        raise ValueError("simulate_all: all jobs must be for one configuration.")
     started = time.perf_counter()
     progress("build the simulator")
-    build = _build(job.config, beats, waves is not None, cache or cache_folder())
+    size = max(job.placed().size for job in jobs)
+    build = build_bench(config, size, waves=waves is not None, cache=cache)
     built = time.perf_counter()
-    progress(f"simulate {len(job.images)} image(s)")
+    progress(f"simulate {sum(len(job.images) for job in jobs)} image(s)")
     with tempfile.TemporaryDirectory(prefix="intaglio-sim-") as name:
         folder = Path(name)
-        report = _run(job, layout, memory, build, folder, waves is not None)
-        frames = _collect(job, layout, folder, report)
+        report = _run(jobs, memory, build, folder, waves is not None)
+        found = _collect(jobs, folder, report)
         if waves is not None:
             shutil.move(folder / "dump.vcd", waves)
-    return Frames(frames[0], frames[1], built - started, time.perf_counter() - built)
+    ended = time.perf_counter()
+    return [Frames(runs, times, built - started, ended - built) for runs, times in found]
+
+
+def build_bench(
+    config: AcceleratorConfig, size: int = 0, *, waves: bool = False, cache: Path | None = None
+) -> Path:
+    """The folder of a simulator with at least `size` bytes of external memory, from the cache if it is there."""
+    return _build(config, _power_of_two(size // config.depth), waves, cache or cache_folder())
+
+
+def run_module(
+    build: Path,
+    config: AcceleratorConfig,
+    module: str,
+    folder: Path,
+    memory: MemoryModel = MemoryModel(),
+    *,
+    env: Mapping[str, str] | None = None,
+    python_path: Sequence[Path] = (),
+    waves: bool = False,
+) -> Path:
+    """Run the cocotb tests of `module`, which use `cocotb_bench`, in `folder`; returns the results file (JUnit XML)."""
+    return verilator.run(
+        "testbench",
+        build,
+        module,
+        test_dir=folder,
+        env={"INTAGLIO_BENCH": str(folder), "INTAGLIO_BEAT": str(config.depth), **(env or {})},
+        plusargs=[
+            f"+load={folder / 'load.hex'}",
+            f"+dump={folder / 'dump.hex'}",
+            f"+events={folder / 'events.txt'}",
+            f"+latency={memory.latency}",
+            f"+bandwidth={round(memory.bytes_per_cycle * 256)}",
+        ],
+        python_path=python_path,
+        waves=waves,
+        log=folder / "log.txt",
+    )
 
 
 def cache_folder() -> Path:
@@ -119,14 +187,16 @@ def cache_folder() -> Path:
 
 
 def _power_of_two(size: int) -> int:
-    return 1 << max(10, (size - 1).bit_length())
+    return max(MINIMUM_BEATS, 1 << (size - 1).bit_length())
 
 
 def _build(config: AcceleratorConfig, beats: int, waves: bool, cache: Path) -> Path:
     """The folder of a simulator for `config`; made if it is not in the cache, complete or not there at all."""
     files = {name: text for name, text in rtl.emit(config).items() if name.endswith(".sv")}
     names = [*rtl.sources(files, "rtl"), *rtl.sources(files, "sim")]
-    key = hashlib.sha256(json.dumps([verilator.version(), beats, waves, files], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([verilator.version(), beats, waves, files], sort_keys=True).encode()
+    ).hexdigest()
     folder = cache / f"verilator-{key[:24]}"
     if (folder / "testbench").exists():
         return folder
@@ -148,48 +218,26 @@ def _build(config: AcceleratorConfig, beats: int, waves: bool, cache: Path) -> P
         )
         partial.rename(folder)
     except BaseException:
-        shutil.copy(partial / "build.log", folder.with_suffix(".log")) if (partial / "build.log").exists() else None
+        shutil.copy(partial / "build.log", folder.with_suffix(".log")) if (
+            partial / "build.log"
+        ).exists() else None
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return folder
 
 
-def _run(
-    job: Job, layout: external.MemoryMap, memory: MemoryModel, build: Path, folder: Path, waves: bool
-) -> dict[str, Any]:
-    program = job.program.pack()[HEADER.size :]
-    external.write_hex(
-        external.contents(layout, program, job.weights, job.images), folder / "memory.hex", job.config.depth
-    )
+def _run(jobs: Sequence[Job], memory: MemoryModel, build: Path, folder: Path, waves: bool) -> dict[str, Any]:
     description = {
-        "program": layout.program,
-        "count": len(job.program.descriptors),
-        "weights": layout.weights,
-        "inputs": layout.inputs,
-        "outputs": layout.outputs,
+        "jobs": [_describe(job, folder, number) for number, job in enumerate(jobs)],
+        "stall_rate": memory.stall_rate,
         "watchdog": WATCHDOG,
-        "limit_ns": 4 * WATCHDOG * _NS_PER_CYCLE * 100,
-        "progress": str(folder / "progress"),
+        "limit": LIMIT,
         "report": str(folder / "report.json"),
-        "dump_from": layout.outputs[0] // job.config.depth,
-        "dump_to": layout.size // job.config.depth - 1,
     }
     (folder / "job.json").write_text(json.dumps(description))
-    verilator.run(
-        "testbench",
-        build,
-        "intaglio.simulation.cocotb_frame",
-        test_dir=folder,
-        env={"INTAGLIO_JOB": str(folder / "job.json")},
-        plusargs=[
-            f"+memory={folder / 'memory.hex'}",
-            f"+dump={folder / 'dump.hex'}",
-            f"+events={folder / 'events.txt'}",
-            f"+latency={memory.latency}",
-            f"+bandwidth={round(memory.bytes_per_cycle * 256)}",
-        ],
-        waves=waves,
-        log=folder / "log.txt",
+    env = {"INTAGLIO_JOB": str(folder / "job.json")}
+    run_module(
+        build, jobs[0].config, "intaglio.simulation.cocotb_frame", folder, memory, env=env, waves=waves
     )
     if not (folder / "report.json").exists():
         tail = "\n".join((folder / "log.txt").read_text().splitlines()[-15:])
@@ -197,17 +245,68 @@ def _run(
     return dict(json.loads((folder / "report.json").read_text()))
 
 
+def _describe(job: Job, folder: Path, number: int) -> dict[str, Any]:
+    """One program for `cocotb_frame`; its memory goes to a file."""
+    layout = job.placed()
+    code = job.program.pack()[HEADER.size :]
+    before = external.contents(layout, code, job.weights, job.images)
+    external.write_hex(before, folder / f"memory{number}.hex", job.config.depth, layout.base)
+    first = min(layout.outputs)
+    return {
+        "memory": str(folder / f"memory{number}.hex"),
+        "program": layout.program,
+        "count": len(job.program.descriptors),
+        "weights": layout.weights,
+        "inputs": layout.inputs,
+        "outputs": layout.outputs,
+        "dump": str(folder / f"dump{number}.hex"),
+        "dump_from": first,
+        "dump_bytes": max(layout.outputs) + max(job.program.output_bytes, 1) - first,
+    }
+
+
 def _collect(
-    job: Job, layout: external.MemoryMap, folder: Path, report: Mapping[str, Any]
-) -> tuple[list[Run], list[Span]]:
-    dump = external.read_hex(folder / "dump.hex", job.config.depth)
-    base = layout.outputs[0]
-    runs = []
-    for start, found in zip(layout.outputs, report["runs"], strict=False):
-        result = dump[start - base : start - base + job.program.output_bytes]
-        status = found["status"]
-        code = status >> 8 & 0xFF if status & 4 else (0 if status & 2 else 8)
-        runs.append(Run(result, code, found["info"], found["counters"], found["begin"]))
-    begins = [run.begin for run in runs]
+    jobs: Sequence[Job], folder: Path, report: Mapping[str, Any]
+) -> list[tuple[list[Run], list[Span]]]:
+    """Runs and spans of every job."""
+    begins = [[run["begin"] for run in runs] for runs in report["jobs"]]
     with (folder / "events.txt").open() as lines:
-        return runs, spans(lines, job.program.descriptors, begins, job.config, job.comments)
+        logs = _by_job(lines, [times[0] for times in begins])
+    return [
+        (
+            _results(job, folder / f"dump{number}.hex", report["jobs"][number]),
+            _spans(job, log, begins[number]),
+        )
+        for number, (job, log) in enumerate(zip(jobs, logs, strict=True))
+    ]
+
+
+def _by_job(lines: Iterable[str], starts: Sequence[int]) -> list[list[str]]:
+    """Lines of the events file by the job that was running."""
+    logs: list[list[str]] = [[] for _ in starts]
+    for line in lines:
+        cycle = line.partition(" ")[0]
+        place = bisect(starts, int(cycle)) - 1 if cycle.isdecimal() else -1
+        if place >= 0:
+            logs[place].append(line)
+    return logs
+
+
+def _results(job: Job, dump: Path, found: Sequence[Mapping[str, Any]]) -> list[Run]:
+    layout = job.placed()
+    data = external.read_hex(dump, job.config.depth)
+    starts = [output - min(layout.outputs) for output in layout.outputs]
+    return [
+        Run(
+            data[start : start + job.program.output_bytes],
+            run["status"],
+            run["info"],
+            run["counters"],
+            run["begin"],
+        )
+        for start, run in zip(starts, found, strict=False)
+    ]
+
+
+def _spans(job: Job, lines: Sequence[str], begins: Sequence[int]) -> list[Span]:
+    return spans(lines, job.program.descriptors, begins, job.config, job.comments)

@@ -15,13 +15,14 @@ PAGE = 4096
 
 @dataclass(frozen=True)
 class MemoryMap:
-    """Byte addresses in external memory; `size` in bytes, a multiple of a page."""
+    """Byte addresses in external memory; all lies in `base` to `size`, multiples of a page."""
 
     program: int
     weights: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     size: int
+    base: int = 0
 
 
 def place(program: ProgramFile, weights: int, images: int) -> MemoryMap:
@@ -41,20 +42,23 @@ def place(program: ProgramFile, weights: int, images: int) -> MemoryMap:
 
 
 def contents(layout: MemoryMap, program: bytes, weights: bytes, images: Sequence[bytes]) -> np.ndarray:
-    """The memory before the run, uint8 [size]; `program`: the descriptors without their header."""
-    memory = np.zeros(layout.size, np.uint8)
+    """The memory before the run, uint8 [size - base]; `program`: the descriptors without their header."""
+    memory = np.zeros(layout.size - layout.base, np.uint8)
     blocks = [(layout.program, program), (layout.weights, weights), *zip(layout.inputs, images, strict=True)]
-    for start, data in blocks:
+    for address, data in blocks:
+        start = address - layout.base
         memory[start : start + len(data)] = np.frombuffer(data, np.uint8)
     return memory
 
 
-def write_hex(memory: np.ndarray, path: Path, beat: int) -> None:
-    """`memory` as lines of one beat (`beat` bytes), most significant byte first, as $readmemh reads them."""
+def write_hex(memory: np.ndarray, path: Path, beat: int, address: int = 0) -> None:
+    """`memory` at a byte address, as lines of one beat (`beat` bytes), as $readmemh reads them."""
+    path.unlink(missing_ok=True)
     words = memory.reshape(-1, beat)[:, ::-1]
     text = np.ascontiguousarray(words).tobytes().hex()
     width = 2 * beat
-    path.write_text("\n".join(text[i : i + width] for i in range(0, len(text), width)) + "\n")
+    lines = [f"@{address // beat:x}", *(text[i : i + width] for i in range(0, len(text), width))]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def read_hex(path: Path, beat: int) -> bytes:

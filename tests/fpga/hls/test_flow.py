@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -89,35 +91,66 @@ def test_csim_is_built(design: Path) -> None:
     assert not (design / "hls" / "csim").exists()
 
 
+HARNESS = r"""
+lassign $argv_ script record
+set record [open $record w]
+proc recorded {words} {
+    global record answers
+    puts $record [join [lmap word $words {binary encode hex [encoding convertto utf-8 ":$word"]}]]
+    foreach {start answer} $answers {
+        if {[string first $start [join $words]] == 0} {return $answer}
+    }
+    return it
+}
+proc unknown args {recorded $args}
+proc exit args {recorded [list exit {*}$args]}
+try {source $script} finally {close $record}
+"""
+
+
 class Shell:
     """A Tcl shell in which every command that Tcl does not know is recorded, and answered from `answers`."""
 
-    def __init__(self, answers: dict[str, str]) -> None:
-        tkinter = pytest.importorskip("tkinter")
-        self.tcl: Any = tkinter.Tcl()
+    def __init__(self, folder: Path, answers: dict[str, str]) -> None:
+        self.folder = folder
         self.answers = answers
         self.calls: list[list[str]] = []
-        for name in ("unknown", "exit"):
-            self.tcl.createcommand(name, self._record)
-
-    def _record(self, *words: str) -> str:
-        self.calls.append([str(word) for word in words])
-        return next(
-            (answer for key, answer in self.answers.items() if " ".join(map(str, words)).startswith(key)),
-            "it",
-        )
 
     def run(self, script: Path) -> None:
-        self.tcl.call("source", str(script))
+        """Raises RuntimeError with what Tcl says where the script stops with an error."""
+        harness, record = self.folder / "harness.tcl", self.folder / "calls.txt"
+        given = [script, record], [word for pair in self.answers.items() for word in pair]
+        names = ("argv_", "answers")
+        lists = "".join(f"set {name} {_quoted(words)}\n" for name, words in zip(names, given, strict=True))
+        harness.write_text(lists + HARNESS)
+        done = subprocess.run([*_tcl(), str(harness)], capture_output=True, text=True, check=False)
+        lines = record.read_text().splitlines()
+        self.calls = [[bytes.fromhex(word).decode()[1:] for word in line.split()] for line in lines]
+        if done.returncode:
+            raise RuntimeError(done.stderr)
 
     def of(self, name: str) -> list[list[str]]:
         return [words[1:] for words in self.calls if words and words[0] == name]
 
 
+def _quoted(words: Iterable[object]) -> str:
+    """A Tcl list of words without braces and backslashes."""
+    return f"[list {' '.join(f'{{{word}}}' for word in words)}]"
+
+
+def _tcl() -> list[str]:
+    """What runs a Tcl script: tclsh, or Python's own Tcl."""
+    if shutil.which("tclsh"):
+        return ["tclsh"]
+    if find_spec("_tkinter"):
+        return [sys.executable, "-c", "import sys, tkinter; tkinter.Tcl().call('source', sys.argv[1])"]
+    pytest.skip("tclsh is not installed")
+
+
 def test_vitis_script(design: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(design)
     monkeypatch.setenv("INTAGLIO_CSIM", "program weights input output")
-    shell = Shell({})
+    shell = Shell(design, {})
     shell.run(design / "flow" / "vitis_hls.tcl")
     added = [Path(next(word for word in words if word.endswith(".cpp"))) for words in shell.of("add_files")]
     assert [path.name for path in added] == [*hls.SOURCES, hls.TEST_BENCH]
@@ -133,7 +166,7 @@ def test_vitis_script(design: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vivado_script(design: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(design)
     (design / "flow" / "build" / "hls" / "solution" / "impl" / "ip").mkdir(parents=True)
-    shell = Shell({"get_property PROGRESS": "100%", "get_bd_": "net"})
+    shell = Shell(design, {"get_property PROGRESS": "100%", "get_bd_": "net"})
     shell.run(design / "flow" / "vivado.tcl")
     created = [words[-1] for words in shell.of("create_bd_cell")]
     assert created == [
@@ -169,8 +202,8 @@ def test_vivado_script_stops(
     monkeypatch.chdir(design)
     if is_built:
         (design / "flow" / "build" / "hls" / "solution" / "impl" / "ip").mkdir(parents=True)
-    shell = Shell(answers)
-    with pytest.raises(Exception, match=message):
+    shell = Shell(design, answers)
+    with pytest.raises(RuntimeError, match=message):
         shell.run(design / "flow" / "vivado.tcl")
 
 

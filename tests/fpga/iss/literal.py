@@ -209,7 +209,8 @@ class Literal:
         scores = []
         for i in range(n):
             dot = sum(
-                (v - d["q_zero"]) * (self.weight(k_entry + i // C * d["qk_steps"] + j // D, i % C, j % D) - d["k_zero"])
+                (v - d["q_zero"])
+                * (self.weight(k_entry + i // C * d["qk_steps"] + j // D, i % C, j % D) - d["k_zero"])
                 for j, v in enumerate(q)
             )
             scores.append(

@@ -253,7 +253,10 @@ def test_attention_accumulators_are_int32():
 
 @pytest.mark.parametrize(
     ("constants", "what"),
-    [((0, (1 << 61) + 1), "a LayerNorm offset exceeds 2^61."), ((1 << 25, 0), "a LayerNorm gain exceeds 26 bits.")],
+    [
+        ((0, (1 << 61) + 1), "a LayerNorm offset exceeds 2^61."),
+        ((1 << 25, 0), "a LayerNorm gain exceeds 26 bits."),
+    ],
 )
 def test_layernorm_constants(constants, what):
     weights = np.tile(np.array(constants, np.int64), (16, 1)).tobytes()

@@ -70,7 +70,9 @@ def commands(rng: random.Random, config: AcceleratorConfig, count: int) -> list[
     """(address, beats): short ones, whole bursts, and ones that meet 4 KiB boundaries."""
     made = []
     for _ in range(count):
-        beats = rng.choice([1, 2, config.burst - 1, config.burst, config.burst + 1, rng.randint(1, 5 * config.burst)])
+        beats = rng.choice(
+            [1, 2, config.burst - 1, config.burst, config.burst + 1, rng.randint(1, 5 * config.burst)]
+        )
         boundary = 4096 * rng.randint(1, 14) - rng.randint(0, beats) * config.depth
         addr = max(0, rng.choice([boundary, rng.randrange(MEMORY // 2)]))
         made.append((addr // config.depth * config.depth, beats))

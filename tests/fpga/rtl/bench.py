@@ -48,15 +48,26 @@ def simulate(
     test_dir = folder / f"run_{module}"
     test_dir.mkdir(exist_ok=True)
     results = verilator.run(
-        top, build, module, test_dir=test_dir, env=env, plusargs=plusargs, python_path=[HERE], log=test_dir / "log.txt"
+        top,
+        build,
+        module,
+        test_dir=test_dir,
+        env=env,
+        plusargs=plusargs,
+        python_path=[HERE],
+        log=test_dir / "log.txt",
     )
     check(results, test_dir / "log.txt")
 
 
 def check(results: Path, log: Path) -> None:
     """Raise AssertionError with the failures of a cocotb run."""
-    tree = ET.parse(results)  # noqa: S314
+    tree = ET.parse(results)
     cases = list(tree.iter("testcase"))
-    failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    failed = [
+        case.get("name")
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
     assert cases, f"no cocotb test ran, see {log}"
     assert not failed, f"cocotb tests failed: {failed}\n" + "\n".join(log.read_text().splitlines()[-60:])

@@ -120,7 +120,9 @@ async def shows_counters_and_nothing_elsewhere(dut: Any) -> None:
     dut.counters_i.value = sum(value << 32 * i for i, value in enumerate(values))
     for i, value in enumerate(values):
         assert await bench.at(COUNTER_BASE + 4 * i) == value
-    known = {offset for offset, _, _ in REGISTERS.values()} | {COUNTER_BASE + 4 * i for i in range(len(COUNTERS))}
+    known = {offset for offset, _, _ in REGISTERS.values()} | {
+        COUNTER_BASE + 4 * i for i in range(len(COUNTERS))
+    }
     for address in [*sorted(set(range(0, 0x160, 4)) - known), 0xFFC]:
         await bench.host.write(address, b"\xff" * 4)
         assert await bench.at(address) == 0

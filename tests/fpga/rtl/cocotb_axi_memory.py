@@ -20,7 +20,9 @@ RATE = 1.5
 """Beats per cycle that all ports share."""
 
 NEVER = 0xFFFFFFFF
-MEMORY = bytearray().join(bytes.fromhex(line)[::-1] for line in Path(os.environ["MEMORY"]).read_text().split())
+MEMORY = bytearray().join(
+    bytes.fromhex(line)[::-1] for line in Path(os.environ["MEMORY"]).read_text().split()
+)
 """What the memory holds: tests follow each other without loading it again."""
 
 

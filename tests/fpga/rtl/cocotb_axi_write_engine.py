@@ -70,7 +70,9 @@ class Bench:
             await RisingEdge(dut.clk_i)
             self.errors += int(dut.error_o.value)
             self.done += int(dut.done_o.value)
-            assert not open_burst or int(dut.axi_wvalid.value), "the bus must not wait for data within a burst"
+            assert not open_burst or int(dut.axi_wvalid.value), (
+                "the bus must not wait for data within a burst"
+            )
             if int(dut.axi_wvalid.value):
                 open_burst = not (int(dut.axi_wready.value) and int(dut.axi_wlast.value))
 

@@ -34,7 +34,8 @@ async def random_traffic(dut: Any) -> None:
     for cycle in range(1500):
         copies = rng.random() < (0.1 if cycle < 750 else 0.5)
         ports = [
-            (rng.random() < 0.7, rng.choice(entries), rng.randrange(PORT_COLS), rng.randbytes(D)) for _ in range(P)
+            (rng.random() < 0.7, rng.choice(entries), rng.randrange(PORT_COLS), rng.randbytes(D))
+            for _ in range(P)
         ]
         cp_entry, cp_data, be = rng.choice(entries), rng.randbytes(C * D), rng.getrandbits(C * D // R)
         reads, rd_entry = rng.random() < 0.7, rng.choice(entries)
@@ -58,7 +59,9 @@ async def random_traffic(dut: Any) -> None:
         if reads:
             shown = memory[rd_entry].copy(), known[rd_entry].copy()
         if copies:
-            mask = np.array([be >> i & 1 for i in range(C * D // R)], bool).reshape(C, D // R).repeat(R, axis=1)
+            mask = (
+                np.array([be >> i & 1 for i in range(C * D // R)], bool).reshape(C, D // R).repeat(R, axis=1)
+            )
             memory[cp_entry][mask] = np.frombuffer(cp_data, np.uint8).reshape(C, D)[mask]
             known[cp_entry][mask] = True
         else:

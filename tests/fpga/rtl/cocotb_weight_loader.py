@@ -65,7 +65,9 @@ class Bench:
                 self._write()
             for p in range(P):
                 queue = self.queues[p]
-                shown[p] = shown[p] or (bool(queue) and queue[0][0] <= self.cycle and rng.random() >= self.silent)
+                shown[p] = shown[p] or (
+                    bool(queue) and queue[0][0] <= self.cycle and rng.random() >= self.silent
+                )
                 ready[p] = len(self.queues[p]) < 300 and rng.random() >= self.silent
             writable = rng.random() >= self.busy
             dut.dm_ready_i.value = int(writable)
@@ -98,7 +100,9 @@ class Bench:
                 col = (cols >> 8 * p) % 256
                 assert col < PORT_COLS
                 beat = (data >> 8 * D * p) % (1 << 8 * D)
-                self.weights[(entries >> 16 * p) % 65536, p * PORT_COLS + col] = list(beat.to_bytes(D, "little"))
+                self.weights[(entries >> 16 * p) % 65536, p * PORT_COLS + col] = list(
+                    beat.to_bytes(D, "little")
+                )
                 self.writes += 1
                 self.first = self.first or self.cycle
                 self.last = self.cycle
@@ -111,7 +115,9 @@ class Bench:
         offset = 64 * rng.randrange((len(self.memory) - count * C * D) // 64)
         data = np.frombuffer(self.memory, np.uint8)[offset : offset + count * C * D]
         after = self.expected[-1].copy()
-        after[entry : entry + count] = data.reshape(P, count, PORT_COLS, D).transpose(1, 0, 2, 3).reshape(count, C, D)
+        after[entry : entry + count] = (
+            data.reshape(P, count, PORT_COLS, D).transpose(1, 0, 2, 3).reshape(count, C, D)
+        )
         self.expected.append(after)
         return Descriptor("LOAD_WEIGHTS", {"offset": offset, "entry": entry, "entries": count})
 

@@ -112,7 +112,10 @@ class Model:
             and self.tensor("o_", self.channel_words(channels, d["o_wide"]), d["rows"], d["o_bank"])
             and (not d["table"] or d["slot"] < config.table_slots)
             and (not d["residual"] or 1 <= d["add_shift"] <= 62)
-            and (not d["residual"] or self.tensor("r_", self.channel_words(channels, d["r_wide"]), d["rows"], 1))
+            and (
+                not d["residual"]
+                or self.tensor("r_", self.channel_words(channels, d["r_wide"]), d["rows"], 1)
+            )
         )
 
     def attention(self) -> bool:
@@ -158,18 +161,30 @@ def random_descriptor(config: AcceleratorConfig, rng: random.Random) -> Descript
         low, high = (1, small) if small else (field.limits[0], 1)
         fields[field.name] = rng.randint(low, high)
     fields |= {name: rng.choice([1, 5, 48, 62]) for name in fields if name.endswith("shift")}
-    fields |= {name: 0 for name in fields if name.endswith(("addr", "entry", "group", "channel")) and name != "v_entry"}
+    fields |= {
+        name: 0
+        for name in fields
+        if name.endswith(("addr", "entry", "group", "channel")) and name != "v_entry"
+    }
     fields |= {name: 64 * rng.randrange(1000) for name in fields if name == "offset"}
     if kind.name == "LOAD_IMAGE":
-        fields |= {"piece": rng.choice([1, 2, 4]), "patch_w": 4 * rng.randint(1, 4), "grid_w": 4 * rng.randint(1, 4)}
+        fields |= {
+            "piece": rng.choice([1, 2, 4]),
+            "patch_w": 4 * rng.randint(1, 4),
+            "grid_w": 4 * rng.randint(1, 4),
+        }
         fields["channels"] = rng.randint(1, 4)
-    for name in [name for name in fields if name.endswith(("addr", "entry", "group", "channel")) and name != "v_entry"]:
+    for name in [
+        name for name in fields if name.endswith(("addr", "entry", "group", "channel")) and name != "v_entry"
+    ]:
         if rng.random() < 0.7:
             fields[name] = _edge(config, kind.name, fields, name) + rng.choice([0, 0, 0, 0, 1])
     if rng.random() < 0.4:
         field = rng.choice([f for f in BY_NAME[kind.name].fields if f.width <= 16])
         low, high = field.limits
-        fields[field.name] = rng.choice([0, 1, high, rng.randint(low, high), fields[field.name] + 1]) % (high + 1)
+        fields[field.name] = rng.choice([0, 1, high, rng.randint(low, high), fields[field.name] + 1]) % (
+            high + 1
+        )
     return Descriptor(kind.name, fields)
 
 

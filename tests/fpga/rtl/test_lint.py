@@ -1,11 +1,10 @@
-"""Every configuration that ships, through Verilator's linter with all warnings: the whole accelerator and its test bench."""
+"""Every configuration that ships, through Verilator's linter with all warnings: accelerator and test bench."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-
 
 from intaglio import target
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig

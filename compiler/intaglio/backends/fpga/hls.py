@@ -8,6 +8,7 @@ from typing import Any
 from intaglio.accelerator import descriptors, registers
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import COMMON, KINDS, UNITS, Field
+from intaglio.accelerator.sizes import sizes
 from intaglio.backends.fpga.templates import banner, environment
 
 TOP = "intaglio_accelerator"
@@ -119,7 +120,7 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
     return {
         "banner": banner(config),
         "config_hash": config.hash,
-        "sizes": _sizes(config),
+        "sizes": sizes(config),
         "ports": range(config.weight_ports),
         "port_parameters": _port_lines("const beat_t *weights_{}", config.weight_ports),
         "port_arguments": _port_lines("weights_{}", config.weight_ports),
@@ -145,29 +146,6 @@ def _port_lines(form: str, ports: int) -> list[str]:
     names = [form.format(port) for port in range(ports)]
     lines = [", ".join(names[first : first + 4]) for first in range(0, ports, 4)]
     return [f"{line}," for line in lines[:-1]] + lines[-1:]
-
-
-def _sizes(config: AcceleratorConfig) -> list[tuple[str, int, str]]:
-    return [
-        ("ROWS", config.rows, "tokens per row tile"),
-        ("COLS", config.cols, "channels per column tile"),
-        ("DEPTH", config.depth, "products per step; bytes per beat"),
-        ("GROUP", config.group, "channels that leave the array per cycle"),
-        ("LANES", config.lanes, "results requantized per cycle"),
-        ("TILE_GROUPS", config.tile_groups, "groups per column tile"),
-        ("WORD_BYTES", config.word_bytes, "scratchpad word"),
-        ("ENTRY_BYTES", config.entry_bytes, "weight buffer entry"),
-        ("WEIGHT_ENTRIES", config.weight_entries, ""),
-        ("A_WORDS", config.a_words, "int8 operands"),
-        ("X_WORDS", config.x_words, "residual stream"),
-        ("PARAM_GROUPS", config.param_groups, ""),
-        ("NORM_CHANNELS", config.norm_channels, ""),
-        ("TABLE_SLOTS", config.table_slots, "activation and exponential tables"),
-        ("MAX_KEYS", config.max_keys, "tokens that attention may look at"),
-        ("PORT_COLS", config.cols // config.weight_ports, "columns that one weight port fills"),
-        ("BURST", config.burst, "beats per AXI burst"),
-        ("OUTSTANDING", config.outstanding, "bursts in flight per port"),
-    ]
 
 
 def _groups() -> list[_Group]:

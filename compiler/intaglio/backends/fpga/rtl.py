@@ -8,6 +8,7 @@ from typing import Any
 from intaglio.accelerator import descriptors, registers
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import COMMON, KINDS, UNITS, Field
+from intaglio.accelerator.sizes import Size, sizes
 from intaglio.backends.fpga.templates import banner, environment
 
 FOLDERS = ("rtl", "sim")
@@ -41,7 +42,7 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
     return {
         "banner": banner(config),
         "config": config,
-        "sizes": _sizes(config),
+        "sizes": [*sizes(config), *_ports(config)],
         "config_hash": config.hash,
         "magic": registers.MAGIC,
         "version": descriptors.FORMAT_VERSION,
@@ -55,28 +56,11 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
     }
 
 
-def _sizes(config: AcceleratorConfig) -> list[tuple[str, int, str]]:
+def _ports(config: AcceleratorConfig) -> list[Size]:
+    """What only the RTL has to know: the shape of its ports and of its multipliers."""
     return [
-        ("ROWS", config.rows, "tokens per row tile"),
-        ("COLS", config.cols, "channels per column tile"),
-        ("DEPTH", config.depth, "products per step; bytes per beat"),
-        ("GROUP", config.group, "channels that leave the array per cycle"),
-        ("LANES", config.lanes, "results requantized per cycle"),
-        ("TILE_GROUPS", config.tile_groups, "groups per column tile"),
-        ("WORD_BYTES", config.word_bytes, "scratchpad word"),
-        ("ENTRY_BYTES", config.entry_bytes, "weight buffer entry"),
-        ("WEIGHT_ENTRIES", config.weight_entries, ""),
-        ("A_WORDS", config.a_words, ""),
-        ("X_WORDS", config.x_words, ""),
-        ("PARAM_GROUPS", config.param_groups, ""),
-        ("NORM_CHANNELS", config.norm_channels, ""),
-        ("TABLE_SLOTS", config.table_slots, ""),
-        ("MAX_KEYS", config.max_keys, ""),
         ("WEIGHT_PORTS", config.weight_ports, ""),
-        ("PORT_COLS", config.cols // config.weight_ports, "columns that one weight port fills"),
         ("BEAT_BITS", config.axi_bits, "width of every AXI data port"),
-        ("BURST", config.burst, "beats per AXI burst"),
-        ("OUTSTANDING", config.outstanding, "bursts in flight per port"),
         ("ADDR_BITS", 40, "AXI addresses"),
         ("DSP48E2", int(config.multiplier == "dsp48e2"), "1: the array is made of packed DSP48E2 cascades"),
     ]

@@ -240,7 +240,9 @@ def _attention(c: _Checker) -> None:
             raise FaultError(f"{name} must be in -128..127, not {d[name]}.")
     bias = d["qk_steps"] * config.depth * d["q_zero"] * d["k_zero"]
     if d["score_bias"] != bias:
-        raise FaultError(f"score_bias must be qk_steps * depth * q_zero * k_zero, {bias}, not {d['score_bias']}.")
+        raise FaultError(
+            f"score_bias must be qk_steps * depth * q_zero * k_zero, {bias}, not {d['score_bias']}."
+        )
 
 
 def _layernorm(c: _Checker) -> None:

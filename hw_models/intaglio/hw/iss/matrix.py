@@ -141,7 +141,9 @@ def _values(machine: Machine, d: Descriptor, entry: int) -> Data:
 def _scores(d: Descriptor, q: Data, k: Data) -> Data:
     """int64 [queries, keys] within int8."""
     acc = exact_matmul(q, k.T, q.shape[1] << 14) + d["score_bias"]
-    acc -= d["q_zero"] * k.astype(np.int64).sum(axis=1) + d["k_zero"] * q.astype(np.int64).sum(axis=1, keepdims=True)
+    acc -= d["q_zero"] * k.astype(np.int64).sum(axis=1) + d["k_zero"] * q.astype(np.int64).sum(
+        axis=1, keepdims=True
+    )
     _check_int32(acc)
     scaled = round_shift(acc * d["score_multiplier"], d["score_shift"]) + d["score_zero"]
     return clamp(scaled, "int8").astype(np.int64)

@@ -1,0 +1,61 @@
+"""The generated Python driver runs the shipped model on the accelerator's RTL: registers, memory, results, errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intaglio import artifact, feed, target
+from intaglio.backends import fpga
+from intaglio.backends.fpga import host
+from intaglio.compiler import compile_model
+from intaglio.data import load_samples
+from intaglio.execute import Executor
+from intaglio.simulation.frame import MemoryModel, build_bench, run_module
+from tests.fpga.rtl.bench import check
+
+HERE = Path(__file__).parent
+IMAGES = 2
+
+
+@pytest.mark.simulator
+@pytest.mark.slow
+def test_driver_on_the_rtl(root: Path, tmp_path: Path) -> None:
+    compiled = _compiled(root, tmp_path / "build")
+    config = fpga.load(compiled).config
+    _inputs(compiled, root, tmp_path)
+    (tmp_path / "intaglio_pynq.py").write_text(host.emit(config)["host/intaglio_pynq.py"])
+    results = run_module(
+        build_bench(config),
+        config,
+        "cocotb_host",
+        tmp_path,
+        MemoryModel(latency=20, bytes_per_cycle=16.0),
+        env={"INTAGLIO_HOST": str(tmp_path)},
+        python_path=[HERE],
+    )
+    check(results, tmp_path / "log.txt")
+
+
+def _compiled(root: Path, out: Path) -> artifact.Artifact:
+    """The example model as the README compiles it."""
+    return compile_model(
+        root / "examples/fashion_mnist/vit_qdq.onnx",
+        target=target.find("tiny"),
+        out=out,
+        input_kind="uint8",
+        mean=(0.2860,),
+        std=(0.3530,),
+    )
+
+
+def _inputs(compiled: artifact.Artifact, root: Path, folder: Path) -> None:
+    """Images as the driver takes them, and the reference's results."""
+    given = load_samples(root / "examples/fashion_mnist/images", [1, 28, 28], IMAGES)
+    inputs = feed.integers(compiled.program, given, None)
+    with Executor(compiled, "reference") as executor:
+        logits = executor.run(inputs)
+    np.save(folder / "images.npy", inputs)
+    np.save(folder / "logits.npy", logits)
