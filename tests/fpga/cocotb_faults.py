@@ -246,7 +246,7 @@ async def forged_header(_: Any) -> None:
 
 @_test
 async def forged_field(_: Any) -> None:
-    """A descriptor with another field and a right checksum says something else: any end will do; then all is well.
+    """A descriptor with other fields and a right checksum says something else: any end will do; then all is well.
 
     It may also say something that takes very long: what is not over in time must yield to a reset.
     """
@@ -256,7 +256,8 @@ async def forged_field(_: Any) -> None:
     for _again in range(40 * SCALE):
         index = int(rng.integers(0, victim.count))
         words = victim.words(index)
-        words[int(rng.integers(1, 20))] ^= 1 << int(rng.integers(0, 32))
+        for _bit in range(int(rng.integers(1, 4))):
+            words[int(rng.integers(1, 20))] ^= 1 << int(rng.integers(0, 32))
         await victim.put(index, _signed(words))
         status = await _any_end(victim)
         seen[status] = seen.get(status, 0) + 1

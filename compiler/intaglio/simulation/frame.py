@@ -161,23 +161,31 @@ def run_module(
     waves: bool = False,
 ) -> Path:
     """Run the cocotb tests of `module`, which use `cocotb_bench`, in `folder`; returns the results file (JUnit XML)."""
-    return verilator.run(
-        "testbench",
-        build,
-        module,
-        test_dir=folder,
-        env={"INTAGLIO_BENCH": str(folder), "INTAGLIO_BEAT": str(config.depth), **(env or {})},
-        plusargs=[
-            f"+load={folder / 'load.hex'}",
-            f"+dump={folder / 'dump.hex'}",
-            f"+events={folder / 'events.txt'}",
-            f"+latency={memory.latency}",
-            f"+bandwidth={round(memory.bytes_per_cycle * 256)}",
-        ],
-        python_path=python_path,
-        waves=waves,
-        log=folder / "log.txt",
-    )
+    results = folder / "results.xml"
+    results.unlink(missing_ok=True)
+    try:
+        verilator.run(
+            "testbench",
+            build,
+            module,
+            test_dir=folder,
+            env={"INTAGLIO_BENCH": str(folder), "INTAGLIO_BEAT": str(config.depth), **(env or {})},
+            plusargs=[
+                f"+load={folder / 'load.hex'}",
+                f"+dump={folder / 'dump.hex'}",
+                f"+events={folder / 'events.txt'}",
+                f"+latency={memory.latency}",
+                f"+bandwidth={round(memory.bytes_per_cycle * 256)}",
+            ],
+            python_path=python_path,
+            waves=waves,
+            log=folder / "log.txt",
+        )
+    except ToolError:
+        # A failed test has its results, which say more.
+        if not results.exists():
+            raise
+    return results
 
 
 def cache_folder() -> Path:
