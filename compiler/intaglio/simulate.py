@@ -115,6 +115,12 @@ def memory_model(
     return MemoryModel(max(latency, 1), bytes_per_cycle)
 
 
+def _design(artifact: Artifact) -> dict[str, str]:
+    """The artifact's own RTL, {"rtl/<name>.sv": text}: what a board would get."""
+    names = [record.path for record in artifact.manifest.files if record.path.startswith("rtl/")]
+    return {name: artifact.file(name).read_text() for name in names}
+
+
 def simulate_artifact(
     artifact: Artifact,
     inputs: Array,
@@ -124,7 +130,7 @@ def simulate_artifact(
     waves: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> SimulationReport:
-    """Run `inputs` [N, ...] (the program's input type) through the RTL of `artifact` and compare with the reference.
+    """Run `inputs` [N, ...] (the program's input type) through the RTL in `artifact` and compare with the reference.
 
     `config`: another configuration than the one it was compiled for; the program is scheduled again for it.
     `memory`: default, the board's. Raises ArtifactError if it is no accelerator, ToolError if a tool is missing.
@@ -135,7 +141,9 @@ def simulate_artifact(
     expected = np.concatenate([reference.run(program, image[None]) for image in inputs])
     images = [np.ascontiguousarray(image).tobytes() for image in inputs]
     job = Job(compiled.config, compiled.program, compiled.weights, images, dict(enumerate(compiled.comments)))
-    frames = simulate(job, memory or memory_model(artifact, compiled.config), waves=waves, progress=progress)
+    design = _design(artifact) if config is None else None
+    memory = memory or memory_model(artifact, compiled.config)
+    frames = simulate(job, memory, waves=waves, progress=progress, design=design)
     output = program.tensors[program.output]
     results = [fpga.result(output, run.result) for run in frames.runs]
     wrong = [

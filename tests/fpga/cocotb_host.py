@@ -77,8 +77,7 @@ class BenchBus(DRIVER.Bus):  # type: ignore[misc, name-defined]
         self.polls += 1
         cycles = max(1, round(seconds * 1e9 / NS_PER_CYCLE))
         if self.interrupt:
-            # Not for all of `seconds`: the driver also waits for the end of a reset, which raises no interrupt.
-            self.until(min(cycles, 100_000))
+            self.until(cycles)
         else:
             self.pause(min(cycles, 5000))
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,13 @@ def simulate(
     waves: Path | None = None,
     progress: Progress = lambda _: None,
     cache: Path | None = None,
+    design: Mapping[str, str] | None = None,
 ) -> Frames:
-    """Run `job` on the RTL. `waves`: where to put a VCD file. Raises ToolError if a tool is missing or fails."""
-    return simulate_all([job], memory, waves=waves, progress=progress, cache=cache)[0]
+    """Run `job` on the RTL. `waves`: where to put a VCD file; `design`: see `build_bench`.
+
+    Raises ToolError if a tool is missing or fails.
+    """
+    return simulate_all([job], memory, waves=waves, progress=progress, cache=cache, design=design)[0]
 
 
 def simulate_all(
@@ -121,6 +126,7 @@ def simulate_all(
     waves: Path | None = None,
     progress: Progress = lambda _: None,
     cache: Path | None = None,
+    design: Mapping[str, str] | None = None,
 ) -> list[Frames]:
     """Run jobs for one configuration on the RTL, one after another without a reset between; as `simulate`."""
     config = jobs[0].config
@@ -129,7 +135,7 @@ def simulate_all(
     started = time.perf_counter()
     progress("build the simulator")
     size = max(job.placed().size for job in jobs)
-    build = build_bench(config, size, waves=waves is not None, cache=cache)
+    build = build_bench(config, size, waves=waves is not None, cache=cache, design=design)
     built = time.perf_counter()
     progress(f"simulate {sum(len(job.images) for job in jobs)} image(s)")
     with tempfile.TemporaryDirectory(prefix="intaglio-sim-") as name:
@@ -143,10 +149,21 @@ def simulate_all(
 
 
 def build_bench(
-    config: AcceleratorConfig, size: int = 0, *, waves: bool = False, cache: Path | None = None
+    config: AcceleratorConfig,
+    size: int = 0,
+    *,
+    waves: bool = False,
+    cache: Path | None = None,
+    design: Mapping[str, str] | None = None,
 ) -> Path:
-    """The folder of a simulator with at least `size` bytes of external memory, from the cache if it is there."""
-    return _build(config, _power_of_two(size // config.depth), waves, cache or cache_folder())
+    """The folder of a simulator with at least `size` bytes of external memory, from the cache if it is there.
+
+    `design`: the accelerator's sources, {"rtl/<name>.sv": text}; default: as rendered for `config`.
+    """
+    files = {name: text for name, text in rtl.emit(config).items() if name.endswith(".sv")}
+    if design is not None:
+        files = {name: text for name, text in files.items() if not name.startswith("rtl/")} | dict(design)
+    return _build(files, _power_of_two(size // config.depth), waves, cache or cache_folder())
 
 
 def run_module(
@@ -198,9 +215,8 @@ def _power_of_two(size: int) -> int:
     return max(MINIMUM_BEATS, 1 << (size - 1).bit_length())
 
 
-def _build(config: AcceleratorConfig, beats: int, waves: bool, cache: Path) -> Path:
-    """The folder of a simulator for `config`; made if it is not in the cache, complete or not there at all."""
-    files = {name: text for name, text in rtl.emit(config).items() if name.endswith(".sv")}
+def _build(files: dict[str, str], beats: int, waves: bool, cache: Path) -> Path:
+    """The folder of a simulator of `files`; made if it is not in the cache, complete or not there at all."""
     names = [*rtl.sources(files, "rtl"), *rtl.sources(files, "sim")]
     key = hashlib.sha256(
         json.dumps([verilator.version(), beats, waves, files], sort_keys=True).encode()
@@ -224,14 +240,22 @@ def _build(config: AcceleratorConfig, beats: int, waves: bool, cache: Path) -> P
             parameters={"MEMORY_BEATS": beats},
             args=["--timing", "-CFLAGS", "-std=gnu++20 -fcoroutines", "--timescale", "1ns/1ps"],
         )
-        partial.rename(folder)
-    except BaseException:
-        shutil.copy(partial / "build.log", folder.with_suffix(".log")) if (
-            partial / "build.log"
-        ).exists() else None
+        with suppress(OSError):  # another process was faster
+            partial.rename(folder)
+    except ToolError as error:
+        raise _with_log(error, partial, folder.with_suffix(".log")) from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     return folder
+
+
+def _with_log(error: ToolError, partial: Path, kept: Path) -> ToolError:
+    """`error`, naming a copy of the log that outlives the folder."""
+    log = partial / "build.log"
+    if not log.exists():
+        return error
+    shutil.copy(log, kept)
+    return ToolError(str(error).replace(str(log), str(kept)))
 
 
 def _run(jobs: Sequence[Job], memory: MemoryModel, build: Path, folder: Path, waves: bool) -> dict[str, Any]:
