@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ def intaglio_simulate(request: pytest.FixtureRequest) -> Callable[..., Simulatio
     `folder`: output of `intaglio compile --target <fpga>`; `inputs`: an array [N, ...] of the program's input type
     (default: `images` random ones); `config`: a name or file as `intaglio simulate --config` takes it.
     """
+    numbers = count(1)
 
     def run(
         folder: str | Path, images: int = 1, inputs: Any = None, config: str | None = None, memory: Any = None
@@ -48,14 +51,18 @@ def intaglio_simulate(request: pytest.FixtureRequest) -> Callable[..., Simulatio
         program = compiled.program
         given = random_inputs(program.tensors[program.input], images) if inputs is None else inputs
         chosen = None if config is None else configuration(config)
-        return simulate_artifact(compiled, given, config=chosen, memory=memory, waves=_waves(request))
+        return simulate_artifact(
+            compiled, given, config=chosen, memory=memory, waves=_waves(request, next(numbers))
+        )
 
     return run
 
 
-def _waves(request: pytest.FixtureRequest) -> Path | None:
+def _waves(request: pytest.FixtureRequest, number: int) -> Path | None:
+    """The file of the test's simulation `number`: no two tests share one."""
     folder = request.config.getoption("--intaglio-waves")
     if folder is None:
         return None
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder) / f"{request.node.name}.vcd"
+    name = re.sub(r"[^\w.-]+", "_", request.node.nodeid)
+    return Path(folder) / f"{name}-{number}.vcd"

@@ -27,9 +27,9 @@ class SimulationReport:
     """What the RTL did with the images, beside what the reference says of them.
 
     `mismatches`: images whose result differs in any bit, or that ended with an error. `macs`: products that the
-    program makes of rows and channels that it keeps, counted once each: an exponential times a value is one, though
-    the array makes it in two passes, and work that the compiler left out (rows of the last block that no result
-    reads) is none.
+    program makes for rows and keys that it keeps, counted once each: an exponential times a value is one, though the
+    array makes it in two passes; rows that the compiler left out, because no result reads them, are none; channels
+    that pad heads or depth to the array's width do count.
     """
 
     config: AcceleratorConfig
@@ -108,11 +108,13 @@ def memory_model(
     board, clock = compiled.board, (config or compiled.config).clock_mhz
     default = MemoryModel()
     if latency is None:
-        latency = default.latency if board.latency_ns is None else round(board.latency_ns * clock / 1e3)
+        latency = (
+            default.latency if board.latency_ns is None else max(round(board.latency_ns * clock / 1e3), 1)
+        )
     if bytes_per_cycle is None:
         peak = board.bandwidth_gb_s
         bytes_per_cycle = default.bytes_per_cycle if peak is None else peak * 1e3 / clock
-    return MemoryModel(max(latency, 1), bytes_per_cycle)
+    return MemoryModel(latency, bytes_per_cycle)
 
 
 def _design(artifact: Artifact) -> dict[str, str]:

@@ -139,6 +139,10 @@ def configuration(spec: str) -> AcceleratorConfig:
 def _configuration_of_file(path: Path) -> AcceleratorConfig:
     values = _read(path)
     values = values.get("accelerator", values)
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: key 'accelerator' must be a table, not {values!r}.")
+    if not values:
+        raise InputError(f"{path}: is empty; it must hold a configuration, or a table 'accelerator'.")
     keys = list(AcceleratorConfig.model_fields)
     unknown = next((key for key in values if key not in keys), None)
     if unknown is not None:
@@ -168,10 +172,13 @@ def _validate(values: dict[str, Any], path: Path) -> Target:
 def _sentence(error: ValidationError, path: Path) -> str:
     """The first complaint of pydantic in our words."""
     first = error.errors()[0]
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] == "value_error":
+        # Of a validator, which names keys and values itself; `loc` may be empty.
+        return f"{path}: {first['ctx']['error']}."
     key = str(first["loc"][-1])
     if first["type"] == "missing":
         return f"{path}: key {key!r} is missing."
-    reason = first["msg"][0].lower() + first["msg"][1:]
     return f"{path}: key {key!r}: {reason}, not {first['input']!r}."
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio.backends.fpga.csim import compiler as cpp_compiler
 from intaglio.backends.native import compiler
 from intaglio.data.inputs import Samples
 from intaglio.data.preprocess import Normalization
@@ -97,7 +98,7 @@ def verify(
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise ToolError(
             f"{artifact.path}: only the reference can run, which proves nothing ({reasons}); "
-            "compile for target cpu or c"
+            "compile for target cpu, c or an FPGA"
         )
     executions = [Execution("reference", 0, [])]
     for name in names:
@@ -159,13 +160,26 @@ def _available(artifact: Artifact) -> tuple[list[str], dict[str, str]]:
     else:
         left_out["cpu"] = "not compiled for it"
     if accelerator(artifact) is not None:
-        names += ["csim", "iss"]
+        names.append("iss")
+        reason = _why_not_csim()
+        if reason is None:
+            names.append("csim")
+        else:
+            left_out["csim"] = reason
     reason = _why_not_c(artifact)
     if reason is None:
         names.append("c")
     else:
         left_out["c"] = reason
     return names, left_out
+
+
+def _why_not_csim() -> str | None:
+    try:
+        cpp_compiler()
+    except ToolError as error:
+        return str(error)
+    return None
 
 
 def _why_not_c(artifact: Artifact) -> str | None:

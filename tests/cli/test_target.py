@@ -71,3 +71,32 @@ def test_an_unknown_target_names_the_nearest() -> None:
         InputError, match=r"there is no target 'zzz'; known targets: arty-a7, c, cpu, cpu-x86-64-v2, "
     ):
         target.find("zzz")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("cols = 24\n", r"board\.toml: cols must be a multiple of depth \(16\), not 24\."),
+        ("[accelerator]\ncols = 24\n", r"board\.toml: cols must be a multiple of depth \(16\), not 24\."),
+        ("accelerator = 3\n", r"board\.toml: key 'accelerator' must be a table, not 3\."),
+        ("", r"board\.toml: is empty; it must hold a configuration, or a table 'accelerator'\."),
+        ("# nothing\n", r"board\.toml: is empty"),
+        ("[accelerator]\n", r"board\.toml: is empty"),
+        ("rows = 3\n", r"board\.toml: key 'rows': input should be 1, 2, 4 or 8, not 3\."),
+    ],
+)
+def test_a_malformed_configuration_file(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        target.configuration(str(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "sentence"),
+    [
+        ("[accelerator]\ncols = 24\n", r"board\.toml: cols must be a multiple of depth \(16\), not 24\."),
+        ("accelerator = 3\n", r"board\.toml: key 'accelerator': input should be a valid dictionary"),
+    ],
+)
+def test_a_malformed_accelerator_of_a_target(tmp_path: Path, accelerator: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        target.load(write(tmp_path, f'name = "a"\nkind = "fpga"\n{accelerator}'))

@@ -302,6 +302,37 @@ def test_tokens_and_channels_mixed():
     refused(writer, "layernorm .* mixes tokens and channels")
 
 
+def attended(heads, transposed):
+    """The first token as attention leaves it; `transposed`: heads innermost."""
+    writer = VitWriter(replace(SMALL, heads=heads))
+    x = writer.op("concat", [constant(writer, 1), patches(writer)], {"axis": 1})
+    linear = writer.linear
+    # Without the linear that follows attention.
+    writer.linear = lambda y, *args, **kw: y if "residual" in kw else linear(y, *args, **kw)
+    x = writer.attention(x)
+    if transposed:
+        grid = writer.op("reshape", [x], {"shape": [1, 26, heads, 48 // heads]})
+        x = writer.op(
+            "reshape", [writer.op("transpose", [grid], {"axes": [0, 1, 3, 2]})], {"shape": [1, 26, 48]}
+        )
+    writer.op("reshape", [first_token(writer, x)], {"shape": [1, 48]})
+    return writer.program()
+
+
+@pytest.mark.parametrize(("heads", "transposed"), [(4, False), (3, True)])
+def test_a_result_in_the_lanes_of_attention(heads, transposed):
+    """Heads of 12 channels fill no whole words; heads that are interleaved are in another order."""
+    message = (
+        "order in which attention leaves it; add a linear layer after it, or compile for target cpu or c"
+    )
+    with pytest.raises(UnsupportedError, match=message):
+        build(attended(heads, transposed), PRESETS["tiny"])
+
+
+def test_a_result_of_attention_in_whole_words():
+    assert_equal(attended(3, False), PRESETS["tiny"])
+
+
 def test_image_that_does_not_fit():
     writer = VitWriter(replace(SMALL, image=40, patch=8))
     first_token(writer, writer.layernorm(patches(writer)))

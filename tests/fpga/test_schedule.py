@@ -12,9 +12,10 @@ from intaglio.accelerator.descriptors import UNITS
 from intaglio.backends.fpga.allocate import allocate
 from intaglio.backends.fpga.build import build
 from intaglio.backends.fpga.check import ScheduleError, check
+from intaglio.backends.fpga.emit import Emitter
 from intaglio.backends.fpga.lower import lower
 from intaglio.backends.fpga.nodes import spaces
-from intaglio.backends.fpga.operations import Gemm
+from intaglio.backends.fpga.operations import Gemm, Operation
 from intaglio.backends.fpga.trace import trace
 from intaglio.backends.fpga.waits import fit
 from intaglio.errors import UnsupportedError
@@ -63,6 +64,16 @@ def test_deadlock_is_found():
     descriptors[0] = replace(descriptors[0], waits={"mm": (1, 0)})
     with pytest.raises(ScheduleError, match=r"descriptor 0 \(LOAD_TABLE\) waits for ever"):
         check(descriptors, config)
+
+
+def test_an_operation_without_descriptors_is_no_silence():
+    class Mystery(Operation):
+        pass
+
+    program = vit()
+    emitter = Emitter(PRESETS["tiny"], None)
+    with pytest.raises(TypeError, match="no descriptors are known for Mystery"):
+        emitter.emit([Mystery(program.steps[0])])
 
 
 def test_addresses_are_checked():

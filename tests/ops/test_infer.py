@@ -79,6 +79,8 @@ FAILURES: list[tuple[str, dict[int, ops.TensorType], dict[str, Any], str]] = [
     ("table", {0: tensor((5,), "int16")}, {}, r"table must have shape \[65536\], not \[256\]"),
     ("add", {1: tensor((5, 1))}, {}, r"b's shape \[5, 1\] must be a suffix of a's \[5, 8\]"),
     ("add", {1: tensor((5, 5, 8))}, {}, r"must be a suffix"),
+    ("add", {}, {"a_multiplier": 1 << 26}, "a_multiplier must be an integer in -67108863..67108863"),
+    ("add", {}, {"b_multiplier": -(1 << 26)}, "b_multiplier must be an integer in -67108863..67108863"),
     ("add", {}, {"a_multiplier": True}, "a_multiplier must be an integer in .*, not True"),
     ("rescale", {1: tensor((2,), "int32")}, {}, r"multiplier must have shape \[8\], not \[2\]"),
     ("mean", {}, {"axis": 3}, "axis must be an integer in 0..2, not 3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,9 +57,8 @@ def simulate(
     Exits with 1 if a bit differs or the accelerator stops with an error.
     """
     at_least_one("--images", images)
-    for name, value in (("--latency", latency), ("--bandwidth", bandwidth)):
-        if value is not None and value <= 0:
-            raise InputError(f"{name} must be positive, not {value}.")
+    for name, path in (("--trace", trace), ("--waves", waves)):
+        _writable(name, path)
     from intaglio import artifact, feed
     from intaglio.data import load_samples, parse_channels
     from intaglio.samples import random_inputs
@@ -83,10 +83,23 @@ def simulate(
     return Result(report.as_json(), _view(report), 0 if report.bit_exact else CRASHED)
 
 
+def _writable(option: str, path: Path | None) -> None:
+    """Say now, rather than after a long simulation, that a file cannot be written."""
+    if path is None:
+        return
+    if path.is_dir() or not path.name:
+        raise InputError(f"{option}: expected the name of a file, not the folder {str(path)!r}.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{option}: the folder {str(path.parent)!r} is not there or cannot be written.")
+
+
 def _write(path: Path, value: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(value))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _view(report: SimulationReport) -> list[RenderableType]:

@@ -26,7 +26,7 @@ from intaglio.ops.base import (
     output_grid,
 )
 
-_MULTIPLIER = (-(1 << 26), 1 << 26)
+_MULTIPLIER = (-(1 << 26) + 1, (1 << 26) - 1)
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import HEADER, ProgramFile
 from intaglio.accelerator.registers import ERRORS
 from intaglio.backends.fpga import rtl
-from intaglio.errors import ToolError
+from intaglio.errors import InputError, ToolError
 from intaglio.simulation import memory as external
 from intaglio.simulation import verilator
 from intaglio.simulation.events import Span, perfetto, spans
@@ -30,9 +29,14 @@ WATCHDOG = 1_000_000
 LIMIT = 400_000_000
 """Cycles after which a run that neither ends nor trips the watchdog is given up."""
 
+MAX_LATENCY = 100_000
+MIN_BANDWIDTH, MAX_BANDWIDTH = 0.25, 65536
+"""Of the modelled memory: cycles, and bytes per cycle."""
+
 MINIMUM_BEATS = 1 << 17
 """Memory of every built simulator at least, so that small jobs share one."""
 
+_ARGS = ("--timing", "-CFLAGS", "-std=gnu++20 -fcoroutines", "--timescale", "1ns/1ps")
 _STALLS = ("dm", "io", "cp", "mm", "vu", "softmax", "drain")
 
 
@@ -46,6 +50,18 @@ class MemoryModel:
     latency: int = 100
     bytes_per_cycle: float = 57.0
     stall_rate: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.latency <= MAX_LATENCY:
+            raise InputError(f"--latency must be in 1..{MAX_LATENCY} cycles, not {self.latency}.")
+        if not MIN_BANDWIDTH <= self.bytes_per_cycle <= MAX_BANDWIDTH:
+            wanted = f"{MIN_BANDWIDTH}..{MAX_BANDWIDTH} bytes per cycle"
+            raise InputError(f"--bandwidth must be in {wanted}, not {self.bytes_per_cycle}.")
+
+    @property
+    def watchdog(self) -> int:
+        """Cycles without progress that mean a hang, however slow the memory is."""
+        return round(WATCHDOG * max(1.0, 8 / self.bytes_per_cycle, self.latency / 1000))
 
 
 @dataclass(frozen=True)
@@ -140,10 +156,13 @@ def simulate_all(
     progress(f"simulate {sum(len(job.images) for job in jobs)} image(s)")
     with tempfile.TemporaryDirectory(prefix="intaglio-sim-") as name:
         folder = Path(name)
-        report = _run(jobs, memory, build, folder, waves is not None)
+        try:
+            report = _run(jobs, memory, build, folder, waves is not None)
+        finally:
+            # Waveforms are wanted most of a run that went wrong.
+            if waves is not None and (folder / "dump.vcd").exists():
+                shutil.move(folder / "dump.vcd", waves)
         found = _collect(jobs, folder, report)
-        if waves is not None:
-            shutil.move(folder / "dump.vcd", waves)
     ended = time.perf_counter()
     return [Frames(runs, times, built - started, ended - built) for runs, times in found]
 
@@ -218,10 +237,8 @@ def _power_of_two(size: int) -> int:
 def _build(files: dict[str, str], beats: int, waves: bool, cache: Path) -> Path:
     """The folder of a simulator of `files`; made if it is not in the cache, complete or not there at all."""
     names = [*rtl.sources(files, "rtl"), *rtl.sources(files, "sim")]
-    key = hashlib.sha256(
-        json.dumps([verilator.version(), beats, waves, files], sort_keys=True).encode()
-    ).hexdigest()
-    folder = cache / f"verilator-{key[:24]}"
+    key = json.dumps([verilator.identity(), _ARGS, beats, waves, files], sort_keys=True).encode()
+    folder = cache / f"verilator-{hashlib.sha256(key).hexdigest()[:24]}"
     if (folder / "testbench").exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -238,31 +255,28 @@ def _build(files: dict[str, str], beats: int, waves: bool, cache: Path) -> Path:
             public=["testbench"],
             waves=waves,
             parameters={"MEMORY_BEATS": beats},
-            args=["--timing", "-CFLAGS", "-std=gnu++20 -fcoroutines", "--timescale", "1ns/1ps"],
+            args=_ARGS,
         )
-        with suppress(OSError):  # another process was faster
-            partial.rename(folder)
-    except ToolError as error:
-        raise _with_log(error, partial, folder.with_suffix(".log")) from error
+        _rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def _with_log(error: ToolError, partial: Path, kept: Path) -> ToolError:
-    """`error`, naming a copy of the log that outlives the folder."""
-    log = partial / "build.log"
-    if not log.exists():
-        return error
-    shutil.copy(log, kept)
-    return ToolError(str(error).replace(str(log), str(kept)))
+def _rename(partial: Path, folder: Path) -> None:
+    """Put a simulator in its place, unless another process was faster."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not (folder / "testbench").exists():
+            raise
 
 
 def _run(jobs: Sequence[Job], memory: MemoryModel, build: Path, folder: Path, waves: bool) -> dict[str, Any]:
     description = {
         "jobs": [_describe(job, folder, number) for number, job in enumerate(jobs)],
         "stall_rate": memory.stall_rate,
-        "watchdog": WATCHDOG,
+        "watchdog": memory.watchdog,
         "limit": LIMIT,
         "report": str(folder / "report.json"),
     }

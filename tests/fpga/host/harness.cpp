@@ -60,13 +60,23 @@ void run(char **argv) {
   for (const auto &[name, value] : accelerator.counters()) pipe::ask("counter", name, value);
 }
 
+// An exception, and on lines of their own those that led to it.
+void print(const std::exception &error) {
+  std::cerr << error.what() << std::endl;
+  try {
+    std::rethrow_if_nested(error);
+  } catch (const std::exception &cause) {
+    print(cause);
+  }
+}
+
 }  // namespace
 
 int main(int, char **argv) {
   try {
     run(argv);
   } catch (const std::exception &error) {
-    std::cerr << error.what() << std::endl;
+    print(error);
     return 1;
   }
   return 0;

@@ -155,6 +155,62 @@ def test_a_reset_that_never_ends(harness: Path, model: Model, artifact: Path, im
     model.stuck = True
     session = Session(model).run(harness, artifact, images, timeout=0.01)
     assert session.error == "the accelerator did not leave its reset: STATUS reads 0x1."
+    assert not any(event[0] in ("allocate", "store") for event in model.log), "the old run may use memory"
+
+
+def test_a_reset_that_never_ends_after_an_error(
+    harness: Path, model: Model, artifact: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error stays with the exception, as its cause."""
+    model.fault = (7, 3)
+    execute = model._execute
+
+    def stick() -> tuple[int, int, bytes]:
+        model.stuck = True
+        return execute()
+
+    monkeypatch.setattr(model, "_execute", stick)
+    session = Session(model).run(harness, artifact, images, timeout=0.01)
+    assert session.error.splitlines() == [
+        "the accelerator did not leave its reset: STATUS reads 0x1.",
+        f"the accelerator stopped with error 7, {registers.ERRORS[7]}, at descriptor 3.",
+    ]
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_both_drivers_do_the_same_after_an_error(
+    driver: ModuleType, harness: Path, model: Model, artifact: Path, images: np.ndarray, interrupt: bool
+) -> None:
+    model.fault = (7, 3)
+    session = Session(model).run(harness, artifact, images, interrupt)
+    twin = Model(model.config, model.program, model.compute, fault=(7, 3))
+    with pytest.raises(driver.RunError) as caught:
+        python_log(driver, twin, artifact, images, interrupt)
+    assert session.error == str(caught.value)
+    assert model.log == twin.log
+
+
+def test_an_accelerator_that_is_busy_is_not_started(
+    driver: ModuleType,
+    harness: Path,
+    model: Model,
+    artifact: Path,
+    images: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody else starts it once this driver is ready."""
+
+    def busy(size: int, alignment: int) -> int:
+        model.values[REG["STATUS"]] = 1
+        return type(model).allocate(model, size, alignment)
+
+    monkeypatch.setattr(model, "allocate", busy)
+    session = Session(model).run(harness, artifact, images)
+    assert session.error.startswith("the accelerator is not ready: STATUS reads 0x1; ")
+    assert not any(event[:2] == ("write", REG["CONTROL"]) and event[2] != 2 for event in model.log)  # type: ignore[misc]
+    with pytest.raises(driver.AcceleratorError) as caught:
+        driver.Accelerator(bus_of(driver, model), artifact).run(images)
+    assert session.error == str(caught.value)
 
 
 @pytest.mark.parametrize("register", ["MAGIC", "VERSION", "CONFIG"])

@@ -130,7 +130,7 @@ def test_the_interrupt_spares_polling(opened: Open, model: Model, images: np.nda
     accelerator = opened(True)
     model.log.clear()
     accelerator.run(images[:1])
-    assert model.log.count(("read", REG["STATUS"])) == 2
+    assert model.log.count(("read", REG["STATUS"])) == 3, "before START, before the interrupt, after it"
     assert ("write", REG["CONTROL"], 5) in model.log
     assert model.values[REG["INTERRUPT"]] == 0
 
@@ -218,7 +218,83 @@ def test_a_reset_that_never_ends(driver: ModuleType, opened: Open, model: Model)
     model.stuck = True
     with pytest.raises(driver.RunTimeoutError, match=r"did not leave its reset: STATUS reads 0x1\."):
         opened(timeout=0.01)
-    assert sum(event[0] == "free" for event in model.log) == 5
+    assert not any(event[0] in ("allocate", "store") for event in model.log), "the old run may use memory"
+
+
+def test_a_run_that_somebody_left_is_stopped_before_memory_is_written(
+    opened: Open, model: Model, images: np.ndarray
+) -> None:
+    model.values[REG["STATUS"]] = 1
+    accelerator = opened()
+    kinds = [event[0] for event in model.log]
+    assert model.log.index(("write", REG["CONTROL"], 2)) < kinds.index("allocate") < kinds.index("store")
+    assert np.array_equal(accelerator.run(images), expected(images))
+
+
+class Stop(BaseException):
+    """As KeyboardInterrupt is, but pytest does not end with it."""
+
+
+@pytest.mark.parametrize("stopped_by", [Stop, OSError])
+@pytest.mark.parametrize("what", ["wait", "store"])
+def test_nothing_is_left_running(
+    opened: Open,
+    model: Model,
+    images: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    stopped_by: type[BaseException],
+) -> None:
+    """Ctrl-C in the wait, or an error while the next image is copied."""
+    accelerator = opened()
+    original = getattr(model, what)
+
+    def stop(*arguments: Any) -> None:
+        if model.end is not None:
+            raise stopped_by
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, what, stop)
+        with pytest.raises(stopped_by):
+            accelerator.run(images[:2])
+    assert (model.end, model.values[REG["STATUS"]]) == (None, 0)
+    assert np.array_equal(accelerator.run(images[1:]), expected(images[1:]))
+
+
+def test_an_accelerator_that_is_busy_is_not_started(
+    driver: ModuleType, opened: Open, model: Model, images: np.ndarray
+) -> None:
+    accelerator = opened()
+    model.values[REG["STATUS"]] = 1
+    model.log.clear()
+    with pytest.raises(driver.AcceleratorError, match=r"not ready: STATUS reads 0x1; .* or call reset\(\)\."):
+        accelerator.run(images)
+    assert not any(event[:2] == ("write", REG["CONTROL"]) for event in model.log)
+    accelerator.reset()
+    assert np.array_equal(accelerator.run(images), expected(images))
+
+
+def test_a_reset_that_never_ends_after_an_error(
+    driver: ModuleType, opened: Open, model: Model, images: np.ndarray
+) -> None:
+    accelerator = opened(timeout=0.01)
+    model.fault, model.stuck = (7, 3), True
+    with pytest.raises(driver.RunTimeoutError, match="did not leave its reset") as caught:
+        accelerator.run(images)
+    assert isinstance(caught.value.__cause__, driver.RunError)
+    with pytest.raises(driver.AcceleratorError, match="the accelerator is not ready"):
+        accelerator.run(images)
+
+
+def test_an_interrupt_from_the_keyboard_stays_one(
+    opened: Open, model: Model, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator = opened(timeout=0.01)
+    model.stuck = True
+    monkeypatch.setattr(accelerator, "_finish", lambda: (_ for _ in ()).throw(Stop()))
+    with pytest.raises(Stop):
+        accelerator.run(images)
 
 
 @pytest.mark.parametrize(

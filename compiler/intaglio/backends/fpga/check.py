@@ -12,9 +12,10 @@ import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor
+from intaglio.accelerator.progress import growth
 from intaglio.backends.fpga.graph import Ints
 from intaglio.backends.fpga.nodes import spaces
-from intaglio.backends.fpga.touches import Touch, substeps, touches
+from intaglio.backends.fpga.touches import Touch, touches
 
 QUEUE = 2
 """Descriptors that a unit holds, the running one included: fewer than any rendering does."""
@@ -35,7 +36,7 @@ class _Checker:
     def __init__(self, descriptors: Sequence[Descriptor], config: AcceleratorConfig) -> None:
         self.descriptors = descriptors
         self.config = config
-        self.steps = [substeps(d, config) for d in descriptors]
+        self.steps = [growth(d, config) for d in descriptors]
         total = dict.fromkeys(UNITS, 0)
         for d, count in zip(descriptors, self.steps, strict=True):
             total[BY_NAME[d.kind].unit] += count

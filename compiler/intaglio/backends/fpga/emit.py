@@ -57,6 +57,8 @@ class Emitter:
                     self._layernorm(operation)
                 case Store():
                     self._store(operation)
+                case _:
+                    raise TypeError(f"no descriptors are known for {type(operation).__name__}.")
 
     # --- helpers --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.support import OTHER_TARGET
 from intaglio.backends.fpga import lanes
 from intaglio.backends.fpga.graph import Attend, Graph, Ints, Norm, Operand, Producer, Product
 from intaglio.backends.fpga.operations import (
@@ -55,6 +56,12 @@ class _Lowering:
         producer, row = result.producer, int(result.rows[0])
         bank = "X" if producer.dtype == "int16" else "A"
         buffer = self._request(producer, result.columns, bank, row, row + 1)
+        if not np.array_equal(buffer.columns[: len(result.columns)], result.columns):
+            raise refusal(
+                producer.step,
+                "the result is not in the order in which attention leaves it",
+                f"add a linear layer after it, or {OTHER_TARGET}",
+            )
         self.operations.append(Store(producer.step, buffer, row))
 
     # --- requests -------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
+from intaglio.accelerator.progress import growth
 from intaglio.backends.fpga.graph import Ints
 
 BANKS = ("A", "X")
@@ -22,16 +23,6 @@ class Touch:
     space: str
     write: bool
     cells: Ints
-
-
-def substeps(d: Descriptor, config: AcceleratorConfig) -> int:
-    """By how much the descriptor's unit counts on."""
-    tiles = -(-d["rows"] // config.rows)
-    if d.kind == "ATTENTION":
-        return d["heads"] * tiles
-    if d.kind == "LOAD_IMAGE":
-        return -(-d["grid_h"] * d["grid_w"] // config.rows)
-    return tiles if d.kind in ("GEMM", "LAYERNORM") else 1
 
 
 def touches(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
@@ -74,7 +65,7 @@ def _load_rows(d: Descriptor, _: AcceleratorConfig) -> list[Touch]:
 
 def _load_image(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
     depth = d["channels"] * d["patch_h"] * d["patch_w"]
-    out = _tiles("A", True, d["addr"], d["stride"], substeps(d, config), -(-depth // config.depth))
+    out = _tiles("A", True, d["addr"], d["stride"], growth(d, config), -(-depth // config.depth))
     return [_range("pixel", False, 0, d["channels"]), out]
 
 
@@ -95,7 +86,7 @@ def _copy_kv(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
 
 
 def _gemm(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
-    tiles = substeps(d, config)
+    tiles = growth(d, config)
     entries = -(-d["groups"] // config.tile_groups) * d["k_steps"]
     found = [
         _tiles("A", False, d["a_addr"], d["a_stride"], tiles, d["k_steps"]),
@@ -130,7 +121,7 @@ def _attention(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
 
 
 def _layernorm(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
-    tiles = substeps(d, config)
+    tiles = growth(d, config)
     read = -(-d["channels"] // (config.group if d["x_wide"] else config.depth))
     return [
         _tiles("X", False, d["x_addr"], d["x_stride"], tiles, read),

@@ -197,8 +197,9 @@ def _residual(c: _Checker, channels: int, o_words: int, tiles: int) -> None:
     r_words = word_count(c.config, channels, d["r_wide"])
     c.tensor("r", r_words, 1, tiles)
     c.shift("add_shift")
-    c.magnitude("add_a", _MULTIPLIER)
-    c.magnitude("add_b", _MULTIPLIER)
+    for name in ("add_a", "add_b"):
+        if abs(d[name]) >= _MULTIPLIER:
+            raise FaultError(f"{name} must be below 2^26 in magnitude, not {d[name]}.")
     c.magnitude("add_offset", _ADD_OFFSET)
     same = (
         d["r_addr"] == d["o_addr"]
