@@ -8,6 +8,7 @@ from typing import Any
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor
+from intaglio.accelerator.progress import growth
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,6 @@ def parse(lines: Iterable[str]) -> Iterator[_Event]:
         words = line.split()
         if len(words) == 4:
             yield _Event(int(words[0]), int(words[2]), int(words[3]), words[1] == "A")
-
-
-def growth(descriptor: Descriptor, config: AcceleratorConfig) -> int:
-    """By how much a descriptor lets its unit's progress counter grow (docs/accelerator.md)."""
-    tiles = -(-descriptor["rows"] // config.rows)
-    if descriptor.kind == "LOAD_IMAGE":
-        return -(-descriptor["grid_h"] * descriptor["grid_w"] // config.rows)
-    return {"GEMM": tiles, "LAYERNORM": tiles, "ATTENTION": tiles * descriptor["heads"]}.get(
-        descriptor.kind, 1
-    )
 
 
 def spans(

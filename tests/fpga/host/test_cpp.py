@@ -207,7 +207,7 @@ def test_an_accelerator_that_is_busy_is_not_started(
     monkeypatch.setattr(model, "allocate", busy)
     session = Session(model).run(harness, artifact, images)
     assert session.error.startswith("the accelerator is not ready: STATUS reads 0x1; ")
-    assert not any(event[:2] == ("write", REG["CONTROL"]) and event[2] != 2 for event in model.log)  # type: ignore[misc]
+    assert not any(event[:2] == ("write", REG["CONTROL"]) and event[2] != 2 for event in model.log)
     with pytest.raises(driver.AcceleratorError) as caught:
         driver.Accelerator(bus_of(driver, model), artifact).run(images)
     assert session.error == str(caught.value)
