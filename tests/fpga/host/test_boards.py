@@ -45,8 +45,8 @@ def budget(config: AcceleratorConfig, has_urams: bool) -> Budget:
     else:
         bits = 8 * config.word_bytes
         in_bram, urams = sum(max(ceil(words * bits / 32768), ceil(bits / 72)) for words in banks), 0
-    granules = config.entry_bytes // config.rows
-    weights = granules * brams(8 * config.rows, config.weight_entries)
+    granule = max(config.rows, 4)
+    weights = config.entry_bytes // granule * brams(8 * granule, config.weight_entries)
     tables = config.lanes
     params = brams(64 * config.group, config.param_groups) + brams(128, config.norm_channels)
     macs = config.macs // 2 if config.multiplier == "dsp48e2" else config.macs
