@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def example_folder(name: str) -> Path | None:
     """The folder `examples/<name>` of the checkout, or `None` for an installation from a wheel."""
     folder = _HERE.parents[1] / "examples" / name
     return folder if folder.is_dir() else None
+
+
+def cache_folder() -> Path:
+    """Where built simulators and results of long runs are kept: $INTAGLIO_CACHE, else the user's cache folder."""
+    base = os.environ.get("INTAGLIO_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "intaglio"
 
 
 def version() -> str:

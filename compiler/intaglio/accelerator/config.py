@@ -107,7 +107,7 @@ PRESETS: dict[str, AcceleratorConfig] = {
     ),
     "ecp5": AcceleratorConfig(
         rows=1, cols=8, depth=8, weight_entries=512, a_words=2048, x_words=1024, param_groups=128, norm_channels=256,
-        max_keys=64, weight_ports=1, clock_mhz=50, multiplier="generic",
+        max_keys=64, weight_ports=1, clock_mhz=40, multiplier="generic",
     ),
     "medium": AcceleratorConfig(
         rows=8, cols=16, depth=8, weight_entries=1024, a_words=4096, x_words=2048, weight_ports=2, multiplier="generic",

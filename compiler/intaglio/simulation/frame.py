@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ from intaglio.accelerator.descriptors import HEADER, ProgramFile
 from intaglio.accelerator.registers import ERRORS
 from intaglio.backends.fpga import rtl
 from intaglio.errors import InputError, ToolError
+from intaglio.resources import cache_folder
 from intaglio.simulation import memory as external
 from intaglio.simulation import verilator
 from intaglio.simulation.events import Span, perfetto, spans
@@ -222,12 +222,6 @@ def run_module(
         if not results.exists():
             raise
     return results
-
-
-def cache_folder() -> Path:
-    """Where built simulators are kept: $INTAGLIO_CACHE, else the user's cache folder."""
-    base = os.environ.get("INTAGLIO_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "intaglio"
 
 
 def _power_of_two(size: int) -> int:

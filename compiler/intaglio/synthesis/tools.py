@@ -58,12 +58,6 @@ def _nextpnr_version(line: str) -> str:
     return found[1] if found else line
 
 
-def cache_folder() -> Path:
-    """Where results of long runs are kept: $INTAGLIO_CACHE, else the user's cache folder."""
-    base = os.environ.get("INTAGLIO_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "intaglio"
-
-
 class Tools:
     """Runs jobs side by side; whoever leaves its context, for whatever reason, ends those that still run."""
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from intaglio.errors import InputError
+from intaglio.resources import cache_folder
 from intaglio.synthesis import hierarchy
 from intaglio.synthesis.cells import ECP5, XILINX, Resources, Rules, count
 from intaglio.synthesis.design import Design, nearest
 from intaglio.synthesis.hierarchy import Hierarchy
 from intaglio.synthesis.report import Memory, ModuleCount, SynthesisReport, file_stem
-from intaglio.synthesis.tools import YOSYS, Job, Tools, cache_folder, find, version
+from intaglio.synthesis.tools import YOSYS, Job, Tools, find, version
 
 Progress = Callable[[str], None]
 
