@@ -187,6 +187,12 @@ class Artifact:
         return self.path / name
 
 
+def sources(artifact: Artifact, folder: str) -> dict[str, str]:
+    """The texts of the artifact's files in `folder`, {"<folder>/<name>": text}."""
+    names = [record.path for record in artifact.manifest.files if record.path.startswith(f"{folder}/")]
+    return {name: artifact.file(name).read_text() for name in names}
+
+
 def write(out_dir: Path | str, contents: Contents) -> Artifact:
     """Write an artifact to `out_dir`, all of it or nothing.
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intaglio import artifact as artifacts
 from intaglio.backends import fpga
+from intaglio.backends.fpga import hls
 from intaglio.backends.fpga.compiled import PROGRAM
 from intaglio.backends.fpga.csim import Csim
 from intaglio.backends.native import NativeModel, ProgramIO, compile_c
@@ -148,7 +150,8 @@ class Executor:
         compiled = fpga.load(self.artifact)
         run: Callable[[list[bytes]], list[bytes]]
         if self.device == "csim":
-            run = Csim(compiled.config, compiled.program, compiled.weights).run
+            own = artifacts.sources(self.artifact, hls.FOLDER)
+            run = Csim(compiled.config, compiled.program, compiled.weights, own).run
         else:
             simulator = Simulator(compiled.config, compiled.program, compiled.weights)
             run = lambda images: [simulator.run(image) for image in images]  # noqa: E731

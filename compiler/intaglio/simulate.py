@@ -11,6 +11,7 @@ import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor, ProgramFile
+from intaglio.artifact import sources
 from intaglio.backends import fpga
 from intaglio.ops import reference
 from intaglio.program import Array
@@ -117,12 +118,6 @@ def memory_model(
     return MemoryModel(latency, bytes_per_cycle)
 
 
-def _design(artifact: Artifact) -> dict[str, str]:
-    """The artifact's own RTL, {"rtl/<name>.sv": text}: what a board would get."""
-    names = [record.path for record in artifact.manifest.files if record.path.startswith("rtl/")]
-    return {name: artifact.file(name).read_text() for name in names}
-
-
 def simulate_artifact(
     artifact: Artifact,
     inputs: Array,
@@ -143,7 +138,8 @@ def simulate_artifact(
     expected = np.concatenate([reference.run(program, image[None]) for image in inputs])
     images = [np.ascontiguousarray(image).tobytes() for image in inputs]
     job = Job(compiled.config, compiled.program, compiled.weights, images, dict(enumerate(compiled.comments)))
-    design = _design(artifact) if config is None else None
+    # The artifact's own RTL is what a board would get.
+    design = sources(artifact, "rtl") if config is None else None
     memory = memory or memory_model(artifact, compiled.config)
     frames = simulate(job, memory, waves=waves, progress=progress, design=design)
     output = program.tensors[program.output]

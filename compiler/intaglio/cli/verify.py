@@ -59,13 +59,13 @@ def _view(report: VerifyReport) -> list[RenderableType]:
             "the meaning"
             if execution.name == "reference"
             else _exactness(execution.mismatches, report.samples),
-            "-" if execution.name == "reference" else len(execution.float_instructions),
+            "-" if execution.float_instructions is None else len(execution.float_instructions),
         )
         for execution in report.executions
     ]
     rows += [(name, f"left out: {reason}", "-") for name, reason in report.left_out.items()]
     columns = {"execution": "left", f"{report.samples} samples": "left", "float instructions": "right"}
-    found = [line for execution in report.executions for line in execution.float_instructions]
+    found = [line for execution in report.executions for line in execution.float_instructions or []]
     listing = (
         [table("", {"floating-point instructions": "left"}, [(line,) for line in found[:20]])]
         if found

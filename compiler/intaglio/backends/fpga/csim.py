@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,14 +20,20 @@ FLAGS = ("-O3", "-march=native")
 
 
 class Csim:
-    """Runs `program` on the accelerator's C++.
+    """Runs `program` on the accelerator's C++: `sources`, {"hls/<name>": text}, or as rendered for `config`.
 
-    It is built once per configuration and process. Raises ToolError where there is no C++ compiler.
+    It is built once per process and set of sources. Raises ToolError where there is no C++ compiler.
     """
 
-    def __init__(self, config: AcceleratorConfig, program: ProgramFile, weights: bytes) -> None:
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        program: ProgramFile,
+        weights: bytes,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         self.program, self.weights = program, weights
-        self._folder, self.binary = _built(config)
+        self._folder, self.binary = _built(tuple(sorted((sources or hls.emit(config)).items())))
 
     def run(self, images: Sequence[bytes]) -> list[bytes]:
         """The results, `program.output_bytes` bytes each (0 where nothing is stored), in the order of `images`.
@@ -72,10 +78,10 @@ def compiler() -> list[str]:
 
 
 @cache
-def _built(config: AcceleratorConfig) -> tuple[tempfile.TemporaryDirectory[str], Path]:
+def _built(sources: tuple[tuple[str, str], ...]) -> tuple[tempfile.TemporaryDirectory[str], Path]:
     """A folder that lives as long as the process, and the binary in it."""
     folder = tempfile.TemporaryDirectory(prefix="intaglio-hls-")
-    for path, text in hls.emit(config).items():
+    for path, text in sources:
         target = Path(folder.name) / path
         target.parent.mkdir(exist_ok=True)
         target.write_text(text)
