@@ -20,8 +20,9 @@ class AcceleratorConfig(BaseModel):
     `rows` x `cols` x `depth` int8 MACs per cycle: `rows` tokens by `cols` channels, `depth` products each. Memories:
     `weight_entries` of cols * depth bytes; `a_words`, `x_words` of rows * depth bytes (int8 operands; residual
     stream); `param_groups` of depth / 2 channels; `norm_channels`; `table_slots` of 256 entries; `max_keys` tokens
-    that attention may look at. AXI data ports are 8 * depth bits wide: `weight_ports` for weights, one for all else
-    and one for the program. `burst`: beats per AXI burst; `outstanding`: bursts in flight per port.
+    that attention may look at and the router may route; `experts` that it may choose from (0: no router). AXI data
+    ports are 8 * depth bits wide: `weight_ports` for weights, one for all else and one for the program. `burst`:
+    beats per AXI burst; `outstanding`: bursts in flight per port.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -36,6 +37,7 @@ class AcceleratorConfig(BaseModel):
     norm_channels: Annotated[int, Field(ge=8, le=65536)] = 2048
     table_slots: Literal[2, 4, 8] = 4
     max_keys: Annotated[int, Field(ge=16, le=1024)] = 256
+    experts: Annotated[int, Field(ge=0, le=64)] = 32
     weight_ports: Literal[1, 2, 4, 8] = 4
     burst: Literal[4, 8, 16, 32, 64] = 16
     outstanding: Literal[1, 2, 4, 8, 16] = 8
@@ -103,15 +105,15 @@ class AcceleratorConfig(BaseModel):
 PRESETS: dict[str, AcceleratorConfig] = {
     "tiny": AcceleratorConfig(
         rows=4, cols=8, depth=8, weight_entries=512, a_words=1024, x_words=512, param_groups=128, norm_channels=256,
-        max_keys=256, weight_ports=1, clock_mhz=100, multiplier="generic",
+        max_keys=256, experts=8, weight_ports=1, clock_mhz=100, multiplier="generic",
     ),
     "ecp5": AcceleratorConfig(
         rows=1, cols=8, depth=8, weight_entries=512, a_words=2048, x_words=1024, param_groups=128, norm_channels=256,
-        max_keys=64, weight_ports=1, clock_mhz=40, multiplier="generic",
+        max_keys=64, experts=0, weight_ports=1, clock_mhz=40, multiplier="generic",
     ),
     "medium": AcceleratorConfig(
         rows=8, cols=16, depth=8, weight_entries=1024, a_words=4096, x_words=2048, weight_ports=2, multiplier="generic",
-        param_groups=1024,
+        param_groups=1024, experts=16,
     ),
     "large": AcceleratorConfig(),
 }  # fmt: skip

@@ -17,7 +17,7 @@ HEADER = struct.Struct("<4sHHIIIIII")
 """magic, format version, header bytes, configuration hash, descriptors, input bytes, output bytes, weight bytes, 0."""
 
 UNITS = ("dm", "io", "cp", "mm", "vu")
-"""Units in the order of their progress counters and wait words: weights, other transfers, K/V copies, MAC, vector."""
+"""Units in the order of their progress counters and wait words: weights, other transfers, copies, MAC, vector."""
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,35 @@ COMMON = (
         for number, unit in enumerate(UNITS, 1)
         for part in (
             Field(f"wait_{unit}", number, 0, 24, doc=f"progress of {unit} that must be reached"),
-            Field(
-                f"step_{unit}", number, 24, 8, doc="added per row tile (GEMM, LAYERNORM) or head (ATTENTION)"
-            ),
+            Field(f"step_{unit}", number, 24, 8, doc="added per row tile, or per head (ATTENTION)"),
         )
     ),
-    Field("queue", 6, doc="reserved for expert queues: 0"),
-    Field("select", 7, doc="reserved for task selection: 0"),
     Field("checksum", 31, doc="complement of the sum of words 0..30 modulo 2^32"),
+)
+
+_QUEUE = Field("queue", 6, 0, 8, doc="1 + expert: only if its queue is not empty; 0: always")
+_TASK = (
+    Field("select", 7, 0, 24, doc="added to offset per task, in units of 64 bytes"),
+    Field("tasks", 7, 24, 8, doc="number of tasks; 0: the same for every task"),
 )
 
 KINDS: tuple[Kind, ...] = (
     Kind("LOAD_WEIGHTS", 0x01, "dm", "external memory -> weight buffer, on all weight ports", (
+        _QUEUE, *_TASK,
         Field("offset", 8, doc="bytes from the weights base"),
         Field("entry", 9, 0, 16), Field("entries", 9, 16, 16),
     )),
     Kind("LOAD_PARAMS", 0x10, "io", "bias, multiplier, shift per channel -> parameter buffer", (
+        _QUEUE, *_TASK,
         Field("offset", 8), Field("group", 9, 0, 16), Field("groups", 9, 16, 16),
     )),
     Kind("LOAD_NORM", 0x11, "io", "gain and offset per channel -> LayerNorm buffer", (
         Field("offset", 8), Field("channel", 9, 0, 16), Field("channels", 9, 16, 16),
     )),
     Kind("LOAD_TABLE", 0x12, "io", "256 entries of 16 bits -> one slot of a table memory", (
+        _QUEUE,
         Field("offset", 8), Field("slot", 9, 0, 8),
-        Field("table", 9, 8, 8, doc="0 activation, 1 exponential, 2 pixel (slot: channel)"),
+        Field("table", 9, 8, 8, doc="0 activation, 1 exponential, 2 pixel (slot: channel), 3 router (slots 0, 1)"),
     )),
     Kind("LOAD_ROWS", 0x13, "io", "constant words -> scratchpad", (
         Field("offset", 8), Field("addr", 9, 0, 16), Field("words", 9, 16, 16), Field("bank", 10, 0, 1, doc="0 A, 1 X"),
@@ -103,7 +108,24 @@ KINDS: tuple[Kind, ...] = (
         Field("values", 9, 24, 1, doc="0 keys, 1 values"),
         Field("rows", 10, 0, 16, doc="tokens"),
     )),
+    Kind("ROUTE", 0x21, "cp", "gate logits in bank A -> the k experts of every token, expert queues", (
+        Field("addr", 8, 0, 16), Field("stride", 8, 16, 16),
+        Field("rows", 9, 0, 16, doc="tokens"),
+        Field("experts", 9, 16, 8), Field("k", 9, 24, 3, doc="experts per token, 1 .. 4"),
+        Field("wide", 9, 27, 1, doc="logits are int16"),
+        Field("normalize", 9, 28, 1, doc="weights are relative to the k chosen experts, not to all"),
+    )),
+    Kind("MOVE_ROWS", 0x22, "cp", "rows of the tokens in an expert's queue, bank A -> bank A", (
+        _QUEUE,
+        Field("s_addr", 8, 0, 16), Field("s_stride", 8, 16, 16),
+        Field("o_addr", 9, 0, 16), Field("o_stride", 9, 16, 16),
+        Field("rows", 10, 0, 16, doc="tokens: the largest length of a queue"),
+        Field("chunks", 10, 16, 8, doc="words per row tile"),
+        Field("scatter", 10, 24, 1, doc="0 gather: token -> place in the queue; 1 scatter: place -> token, slot"),
+        Field("slot_stride", 11, 0, 16, doc="scatter: from the result of slot s to that of s + 1"),
+    )),
     Kind("GEMM", 0x30, "mm", "matrix product, requantize, table, residual", (
+        _QUEUE,
         Field("a_addr", 8, 0, 16), Field("a_stride", 8, 16, 16),
         Field("entry", 9, 0, 16), Field("k_steps", 9, 16, 16),
         Field("group", 10, 0, 16, doc="first parameter group"), Field("groups", 10, 16, 16),
@@ -129,6 +151,20 @@ KINDS: tuple[Kind, ...] = (
         Field("multiplier", 16), Field("shift", 17, 0, 6), Field("zero", 17, 16, 16, True),
         Field("q_zero", 18, 0, 16, True), Field("k_zero", 18, 16, 16, True), Field("v_zero", 19, 0, 16, True),
         Field("score_bias", 20, 0, 32, True, doc="qk_steps * depth * q_zero * k_zero"),
+    )),
+    Kind("COMBINE", 0x32, "mm", "sum of a token's expert results by gate weight, requantize, residual", (
+        Field("a_addr", 8, 0, 16), Field("a_stride", 8, 16, 16),
+        Field("slot_stride", 9, 0, 16), Field("k", 9, 16, 3, doc="slots: as ROUTE's"),
+        Field("groups", 10, 16, 16),
+        Field("o_addr", 11, 0, 16), Field("o_stride", 11, 16, 16),
+        Field("r_addr", 12, 0, 16), Field("r_stride", 12, 16, 16),
+        Field("rows", 13, 0, 16), Field("zero", 13, 16, 16, True),
+        Field("wide", 14, 0, 1, doc="requantize to int16"),
+        Field("residual", 14, 5, 1), Field("r_wide", 14, 6, 1), Field("o_wide", 14, 7, 1),
+        Field("o_bank", 14, 8, 1, doc="0 A, 1 X"),
+        Field("add_a", 15, 0, 32, True), Field("add_b", 16, 0, 32, True), Field("add_offset", 17, 0, 64, True),
+        Field("add_shift", 19, 0, 6), Field("add_zero", 19, 16, 16, True),
+        Field("multiplier", 20), Field("shift", 21, 0, 6), Field("y_zero", 21, 16, 16, True),
     )),
     Kind("LAYERNORM", 0x40, "vu", "LayerNorm, bank X -> int8 in bank A", (
         Field("x_addr", 8, 0, 16), Field("x_stride", 8, 16, 16),

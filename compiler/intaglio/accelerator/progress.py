@@ -10,7 +10,9 @@ def growth(descriptor: Descriptor, config: AcceleratorConfig) -> int:
     """By how much a descriptor lets its unit's progress counter grow."""
     tiles = -(-descriptor["rows"] // config.rows)
     match descriptor.kind:
-        case "GEMM" | "LAYERNORM":
+        case "GEMM" if descriptor["queue"]:
+            return 1
+        case "GEMM" | "COMBINE" | "LAYERNORM":
             return tiles
         case "ATTENTION":
             return descriptor["heads"] * tiles

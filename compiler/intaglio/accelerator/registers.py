@@ -16,7 +16,7 @@ REGISTERS: dict[str, tuple[int, str, str]] = {
     "PROGRAM_LO": (0x20, "rw", "byte address of the first descriptor, aligned to 128"),
     "PROGRAM_HI": (0x24, "rw", ""),
     "PROGRAM_COUNT": (0x28, "rw", "descriptors"),
-    "TASK": (0x2C, "rw", "reserved for task selection"),
+    "TASK": (0x2C, "rw", "task, from 0: chooses among the weights of descriptors that have several"),
     "WEIGHTS_LO": (0x30, "rw", "byte address of weights.bin, aligned to 4096"),
     "WEIGHTS_HI": (0x34, "rw", ""),
     "INPUT_LO": (0x38, "rw", "byte address of one image, aligned to 64"),
@@ -35,6 +35,7 @@ ERRORS: dict[int, str] = {
     6: "external memory answered a read with an error",
     7: "external memory answered a write with an error",
     8: "watchdog: no progress",
+    9: "the task register exceeds the program's tasks",
 }
 
 COUNTER_BASE = 0x100
@@ -51,6 +52,7 @@ COUNTERS: tuple[str, ...] = (
     "idle_mm",  # MAC unit had no descriptor
     "gemm",  # cycles by kind of descriptor: a row tile of it was being issued
     "attention",
+    "combine",
     "load_params",  # ... it was at the head of its unit's queue
     "load_norm",
     "load_table",
@@ -59,10 +61,11 @@ COUNTERS: tuple[str, ...] = (
     "store",
     "busy_dm",  # LOAD_WEIGHTS
     "busy_io",
-    "busy_cp",  # COPY_KV
+    "busy_cp",  # COPY_KV, ROUTE, MOVE_ROWS
     "busy_vu",  # LAYERNORM
     "read_beats_dm",
     "read_beats_io",
     "write_beats_io",
+    "experts",  # queues that a ROUTE left not empty, summed over ROUTEs
 )
 """32-bit performance counters at ``COUNTER_BASE + 4 * i``, cleared at start."""

@@ -26,6 +26,7 @@ def sizes(config: AcceleratorConfig) -> list[Size]:
         ("NORM_CHANNELS", config.norm_channels, ""),
         ("TABLE_SLOTS", config.table_slots, "activation and exponential tables"),
         ("MAX_KEYS", config.max_keys, "tokens that attention may look at"),
+        ("EXPERTS", config.experts, "that the router may choose from; 0: no router"),
         ("PORT_COLS", config.cols // config.weight_ports, "columns that one weight port fills"),
         ("BURST", config.burst, "beats per AXI burst"),
         ("OUTSTANDING", config.outstanding, "bursts in flight per port"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from intaglio import synthesis
+from intaglio import synthesis, target
 from intaglio.synthesis import nextpnr, report
 from intaglio.synthesis.cells import ECP5, XILINX, Resources, count
 from intaglio.synthesis.hierarchy import Port
-from intaglio import target
 from intaglio.target import Board
 from tests.cli.conftest import invoke, invoke_json
 
@@ -128,7 +127,7 @@ def test_people_get_tables(small: Path, replay: None) -> None:
     assert result.exit_code == 0, result.stderr
     assert "Fits zcu102." in result.stdout
     result = invoke("synthesize", small, "--flow", "nextpnr-ecp5", "--top", "top", "--target", "ulx3s")
-    asked = targets.load("ulx3s").accelerator.clock_mhz
+    asked = target.find("ulx3s").accelerator.clock_mhz
     assert f"139.0 MHz (asked: {asked:g})" in result.stdout
 
 
