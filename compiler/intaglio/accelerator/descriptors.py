@@ -14,7 +14,7 @@ WORDS = 32
 BYTES = 4 * WORDS
 MAGIC = b"ITGP"
 HEADER = struct.Struct("<4sHHIIIIII")
-"""magic, format version, header bytes, configuration hash, descriptors, input bytes, output bytes, weight bytes, 0."""
+"""magic, format version, header bytes, configuration hash, descriptors, input bytes, output bytes, weight bytes, tasks."""
 
 UNITS = ("dm", "io", "cp", "mm", "vu")
 """Units in the order of their progress counters and wait words: weights, other transfers, copies, MAC, vector."""
@@ -123,6 +123,7 @@ KINDS: tuple[Kind, ...] = (
         Field("chunks", 10, 16, 8, doc="words per row tile"),
         Field("scatter", 10, 24, 1, doc="0 gather: token -> place in the queue; 1 scatter: place -> token, slot"),
         Field("slot_stride", 11, 0, 16, doc="scatter: from the result of slot s to that of s + 1"),
+        Field("k", 11, 16, 3, doc="scatter: slots, as ROUTE's"),
     )),
     Kind("GEMM", 0x30, "mm", "matrix product, requantize, table, residual", (
         _QUEUE,
@@ -257,6 +258,11 @@ class ProgramFile:
     weight_bytes: int
     descriptors: Sequence[Descriptor]
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks the register TASK may choose among: 1 if every task is the same."""
+        return min((d["tasks"] for d in self.descriptors if d["tasks"]), default=1)
+
     def pack(self) -> bytes:
         """The file: a 32-byte header, then 128 bytes per descriptor."""
         header = HEADER.pack(
@@ -268,7 +274,7 @@ class ProgramFile:
             self.input_bytes,
             self.output_bytes,
             self.weight_bytes,
-            0,
+            self.tasks,
         )
         return header + b"".join(encode(d, i) for i, d in enumerate(self.descriptors))
 
