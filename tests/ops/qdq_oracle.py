@@ -114,6 +114,13 @@ _ADD: dict[str, Any] = {
     **_OUT,
 }
 
+
+def _experts(channels: int, depth: int, bias: str) -> list[ops.TensorType]:
+    """Weight, bias, multiplier and shift of one projection of three experts."""
+    each = (3, channels)
+    return [tensor((*each, depth)), tensor(each, bias), tensor(each, "int32"), tensor(each, "int32")]
+
+
 # One valid call of every op: operand types, attributes, result type.
 SAMPLES: dict[str, tuple[list[ops.TensorType], dict[str, Any], ops.TensorType]] = {
     "quantize_input": (
@@ -166,6 +173,29 @@ SAMPLES: dict[str, tuple[list[ops.TensorType], dict[str, Any], ops.TensorType]] 
         [tensor((5, 6), "int16"), tensor((2, 256), "uint32")],
         {"e_bits": 22, "multiplier": 1 << 30, "shift": 14, "zero_point": 0, "dtype": "int16"},
         tensor((5, 6), "int16"),
+    ),
+    "moe": (
+        [
+            tensor((2, 5, 12)),
+            tensor((2, 5, 3), "int16"),
+            tensor((2, 256), "uint32"),
+            *_experts(9, 12, "int32"),
+            tensor((3, 256)),
+            *_experts(7, 9, "int64"),
+        ],
+        {
+            "k": 2,
+            "normalize": 1,
+            "acc1_dtype": "int32",
+            "acc2_dtype": "int64",
+            "has_table": 1,
+            "hidden_zero": -3,
+            "y_zero": 4,
+            "multiplier": 1 << 25,
+            "shift": 30,
+            **_OUT,
+        },
+        tensor((2, 5, 7)),
     ),
     "layernorm": (
         [tensor((5, 8), "int16"), tensor((8,), "int32"), tensor((8,), "int64")],

@@ -45,9 +45,16 @@ _NEGLIGIBLE = 2.0**-12
 
 
 def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
-    """Type rule: x [.., K], weight [N, K], bias, multiplier, shift [N], table and residual if present -> [.., N]."""
+    """Type rule: x [.., K], weight [N, K], bias, multiplier, shift [N], table and residual if present -> [.., N].
+
+    With tasks, weight, bias, multiplier and shift have a leading dimension [tasks] and the last input is the task.
+    """
     has_table, has_residual = _flags(attrs)
-    check_count("linear", types, 5 + has_table + has_residual)
+    has_task = task_flag(attrs)
+    check_count("linear", types, 5 + has_table + has_residual + has_task)
+    if has_task:
+        check_type("linear", "task", types[-1], ("int32",), ())
+        types = [types[0], *_one_task(types[1:5]), *types[5:-1]]
     check_rank("linear", "x", types[0], 1)
     shape = (*types[0].shape[:-1], check_weights("linear", types[:5], types[0].shape[-1], attrs))
     result = TensorType(shape, output_grid("linear", attrs))
@@ -57,6 +64,17 @@ def infer(types: Sequence[TensorType], attrs: Attrs) -> TensorType:
         check_type("linear", "residual", types[-1], ACTIVATIONS, shape)
         result = add.infer([result, types[-1]], _add_attrs(attrs))
     return result
+
+
+def _one_task(types: Sequence[TensorType]) -> list[TensorType]:
+    """The types of one task's constants. Raises ValueError where they do not all have the same number of tasks."""
+    counts = {t.shape[:1] for t in types}
+    if len(counts) > 1 or counts & {(), (0,)}:
+        shapes = ", ".join(str(list(t.shape)) for t in types)
+        raise ValueError(
+            f"linear: weight, bias, multiplier and shift must be [tasks, ..] with has_task, not {shapes}."
+        )
+    return [TensorType(t.shape[1:], t.dtype) for t in types]
 
 
 def check_weights(op: str, types: Sequence[TensorType], depth: int, attrs: Attrs) -> int:
@@ -75,6 +93,9 @@ def check_weights(op: str, types: Sequence[TensorType], depth: int, attrs: Attrs
 def reference(inputs: Sequence[Array], attrs: Attrs) -> Array:
     """The fused op equals linear, table and add in sequence to the bit."""
     has_table, has_residual = _flags(attrs)
+    if task_flag(attrs):
+        task = int(inputs[-1])
+        inputs = [inputs[0], *(constant[task] for constant in inputs[1:5]), *inputs[5:-1]]
     result = product(inputs[0], inputs[1:5], attrs)
     if has_table:
         result = table.reference([result, inputs[5]], {})
@@ -92,9 +113,11 @@ def product(x: Array, constants: Sequence[Array], attrs: Attrs) -> Array:
 
 
 def cost(types: Sequence[TensorType], attrs: Attrs) -> Cost:
-    """The work of one call."""
+    """The work of one call: with tasks, one task's constants."""
     has_table, has_residual = _flags(attrs)
     out = infer(types, attrs)
+    if task_flag(attrs):
+        types = [types[0], *_one_task(types[1:5]), *types[5:-1]]
     residual = types[-1].nbytes if has_residual else 0
     return Cost(
         macs=out.size * types[0].shape[-1],
@@ -137,6 +160,30 @@ def parameters(
     return Built(constants, attrs | {"has_table": 0, "has_residual": 0})
 
 
+def stack(built: Sequence[Built]) -> Built:
+    """The constants of several linears of one shape and output grid, stacked: of tasks, or of experts.
+
+    Raises ValueError where shapes or output grids differ.
+    """
+    shapes = {tuple(c.shape for c in b.constants) for b in built}
+    grids = {(b.attrs["zero_point"], b.attrs["dtype"]) for b in built}
+    if len(shapes) != 1 or len(grids) != 1:
+        weights = [list(b.constants[0].shape) for b in built]
+        raise ValueError(
+            f"linear: one shape and one output grid are expected, not {weights} on {sorted(grids)}."
+        )
+    acc_dtype = max((b.attrs["acc_dtype"] for b in built), key=ACCUMULATORS.index)
+    # NumPy's promotion takes the wider type: int16 weights, int64 biases.
+    constants = [np.stack(arrays) for arrays in zip(*(b.constants for b in built), strict=True)]
+    return Built(constants, dict(built[0].attrs) | {"acc_dtype": acc_dtype})
+
+
+def with_tasks(built: Sequence[Built]) -> Built:
+    """One linear that chooses among those of several tasks by its last input, `task`."""
+    stacked = stack(built)
+    return Built(stacked.constants, stacked.attrs | {"has_task": 1})
+
+
 def _drop_negligible(weight: Array, ratio: Array, x: Grid) -> tuple[Array, Array]:
     """Zero the rows that cannot move the output, and give them an accumulator step that holds any bias.
 
@@ -159,6 +206,11 @@ def _integer_bias(weight: Array, ratio: Array, bias: Array | None, x: Grid, out:
 
 def _flags(attrs: Attrs) -> tuple[int, int]:
     return integer("linear", attrs, "has_table", 0, 1), integer("linear", attrs, "has_residual", 0, 1)
+
+
+def task_flag(attrs: Attrs) -> int:
+    """Whether the constants are chosen by a task; programs without tasks need not say so."""
+    return integer("linear", {"has_task": 0, **attrs}, "has_task", 0, 1)
 
 
 def _add_attrs(attrs: Attrs) -> dict[str, Any]:
