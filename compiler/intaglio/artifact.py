@@ -115,6 +115,7 @@ class Manifest(_Schema):
     options: dict[str, JsonValue]
     input: InputSpec
     output: OutputSpec
+    tasks: Annotated[int, Field(ge=1)] = 1
     workspace_bytes: Natural
     program_sha256: Sha256
     ops: list[OpRecord]
@@ -143,6 +144,7 @@ class _Program(_Schema):
     name: str
     input: str
     output: str
+    task: str | None = None
     tensors: list[_Tensor]
     steps: list[_Step]
 
@@ -352,7 +354,12 @@ def _write_program(folder: Path, program: Program) -> None:
         tensors.append(_tensor_record(tensor, key))
     steps = [_step_record(step) for step in program.steps]
     record = _Program(
-        name=program.name, input=program.input, output=program.output, tensors=tensors, steps=steps
+        name=program.name,
+        input=program.input,
+        output=program.output,
+        task=program.task,
+        tensors=tensors,
+        steps=steps,
     )
     _write_text(folder / PROGRAM, record.model_dump_json(indent=1) + "\n")
     np.savez(folder / CONSTANTS, **arrays)  # type: ignore[arg-type]  # the stubs read ** as allow_pickle
@@ -401,6 +408,7 @@ def _manifest(folder: Path, contents: Contents) -> Manifest:
         options=dict(contents.options),
         input=contents.input,
         output=OutputSpec(**output.model_dump(exclude={"constant"})),
+        tasks=program.tasks,
         workspace_bytes=contents.workspace_bytes,
         program_sha256=program_hash(program),
         ops=[_op_record(program, step) for step in program.steps],
@@ -501,10 +509,11 @@ def _read_program(path: Path) -> Program:
         Step(step.name, step.op, tuple(step.inputs), step.output, step.attrs, tuple(step.onnx_nodes))
         for step in record.steps
     ]
-    used = {record.input, record.output, *(name for step in steps for name in (*step.inputs, step.output))}
+    named = {record.input, record.output, *([] if record.task is None else [record.task])}
+    used = {*named, *(name for step in steps for name in (*step.inputs, step.output))}
     if unknown := sorted(used - set(tensors)):
         raise ArtifactError(f"{path / PROGRAM}: tensor {unknown[0]!r} is used but not defined.")
-    return Program(record.name, tensors, steps, record.input, record.output)
+    return Program(record.name, tensors, steps, record.input, record.output, record.task)
 
 
 def _read_constants(path: Path) -> dict[str, Array]:

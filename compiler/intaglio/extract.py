@@ -31,6 +31,8 @@ class _Extractor:
         self.names: dict[relax.Var, str] = {}
         self.steps: list[Step] = []
         self.input = self._define(graph.parameters[0], onnx_input)
+        tasks = graph.parameters[1:]
+        self.task = self._define(tasks[0], tasks[0].name) if tasks else None
 
     def program(self, name: str) -> Program:
         for var, value in self.graph.bindings:
@@ -39,7 +41,7 @@ class _Extractor:
         output = self.names[self.graph.result]
         self._set_grid(self.input, "input_grid")
         self._set_grid(output, "output_grid")
-        return Program(name, self.tensors, self.steps, self.input, output)
+        return Program(name, self.tensors, self.steps, self.input, output, self.task)
 
     def _set_grid(self, tensor: str, key: str) -> None:
         """The grid that the function attribute `key` states, unless the tensor is raw pixels."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from intaglio.errors import InputError
+
 Array = NDArray[Any]
 
 
@@ -45,17 +47,39 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """A straight-line integer program with one input and one output tensor."""
+    """A straight-line integer program with one input and one output tensor.
+
+    `task`: the second input, int32 [], of a program for several tasks: steps with `has_task` take their constants by
+    it.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
     steps: Sequence[Step]
     input: str
     output: str
+    task: str | None = None
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks, 1 without a task input."""
+        counts = {self.tensors[step.inputs[1]].shape[0] for step in self.steps if step.attrs.get("has_task")}
+        if len(counts) > 1:
+            raise ValueError(f"{self.name}: steps disagree on the number of tasks: {sorted(counts)}.")
+        return counts.pop() if counts else 1
+
+    def check_task(self, task: int) -> int:
+        """`task`, if the program has it. Raises InputError with one sentence."""
+        if not 0 <= task < self.tasks:
+            wanted = (
+                f"must be in 0..{self.tasks - 1}" if self.tasks > 1 else "must be 0: this model has one task"
+            )
+            raise InputError(f"{self.name}: the task {wanted}, not {task}.")
+        return task
 
     @property
     def activations(self) -> list[Tensor]:
-        """Every non-constant tensor, in order of definition (the input first)."""
+        """Every tensor that is computed, in order of definition (the input first; the task is not among them)."""
         names = [self.input, *(step.output for step in self.steps)]
         return [self.tensors[name] for name in names]
 

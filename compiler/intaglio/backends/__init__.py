@@ -26,7 +26,9 @@ def program_hash(program: Program) -> str:
         for t in program.tensors.values()
     ]
     steps = [[s.name, s.op, s.inputs, s.output, dict(s.attrs), s.onnx_nodes] for s in program.steps]
-    graph = [program.name, program.input, program.output, tensors, steps]
+    graph: list[object] = [program.name, program.input, program.output, tensors, steps]
+    if program.task is not None:
+        graph.append(program.task)
     digest = hashlib.sha256(json.dumps(graph, sort_keys=True, default=_plain).encode())
     for tensor in program.tensors.values():
         if tensor.data is not None:

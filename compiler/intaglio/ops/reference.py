@@ -15,15 +15,20 @@ from intaglio.program import Program, Step
 Observer = Callable[[Step, Array], None]
 
 
-def run(program: Program, inputs: Mapping[str, Array] | Array, observe: Observer | None = None) -> Array:
-    """Execute `program` and return its output.
+def run(
+    program: Program, inputs: Mapping[str, Array] | Array, observe: Observer | None = None, task: int = 0
+) -> Array:
+    """Execute `program` for `task` and return its output.
 
     `inputs`: the input array, or a dictionary with one entry of the input's name; dtype and shape must be the
-    program's exactly (InputError). `observe(step, value)` is called after every step. A tensor is dropped after its
-    last use. Raises ValueError if a step's result does not have its declared type.
+    program's exactly, and `task` one of its tasks (InputError). `observe(step, value)` is called after every step. A
+    tensor is dropped after its last use. Raises ValueError if a step's result does not have its declared type.
     """
     values: dict[str, Array] = {t.name: t.data for t in program.constants if t.data is not None}
     values[program.input] = _input(program, inputs)
+    program.check_task(task)
+    if program.task is not None:
+        values[program.task] = np.array(task, np.int32)
     last_use = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
     for index, step in enumerate(program.steps):
         value = _execute(program, step, [values[name] for name in step.inputs])
