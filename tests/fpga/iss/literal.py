@@ -30,8 +30,10 @@ def ceil_div(a: int, b: int) -> int:
 class Literal:
     """Executes each step as soon as its waits are met, units in turn."""
 
-    def __init__(self, config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes) -> None:
-        self.c, self.program, self.external, self.image = config, program, weights, image
+    def __init__(
+        self, config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes, task: int = 0
+    ) -> None:
+        self.c, self.program, self.external, self.image, self.task = config, program, weights, image, task
         self.banks = (
             bytearray(config.a_words * config.word_bytes),
             bytearray(config.x_words * config.word_bytes),
@@ -40,6 +42,9 @@ class Literal:
         self.params: dict[int, tuple[int, int, int]] = {}
         self.norm: dict[int, tuple[int, int]] = {}
         self.tables: dict[tuple[int, int], list[int]] = {}
+        self.queues: list[list[tuple[int, int]]] = []
+        self.gates: list[list[int]] = []
+        self.totals: list[int] = []
         self.output = bytearray(program.output_bytes)
 
     def run(self) -> bytes:
@@ -67,9 +72,11 @@ class Literal:
             if BY_NAME[d.kind].unit != unit:
                 continue
             tiles = ceil_div(d["rows"], self.c.rows)
-            if d.kind == "ATTENTION":
+            if d["queue"]:
+                yield d, 0, 0
+            elif d.kind == "ATTENTION":
                 yield from ((d, step // tiles, step) for step in range(tiles * d["heads"]))
-            elif d.kind in ("GEMM", "LAYERNORM"):
+            elif d.kind in ("GEMM", "COMBINE", "LAYERNORM"):
                 yield from ((d, step, step) for step in range(tiles))
             elif d.kind == "LOAD_IMAGE":
                 yield from ((d, 0, step) for step in range(ceil_div(d["grid_h"] * d["grid_w"], self.c.rows)))
@@ -107,10 +114,19 @@ class Literal:
     def word(self, offset: int, size: int) -> int:
         return int.from_bytes(self.external[offset : offset + size], "little")
 
+    def chosen(self, d: Descriptor) -> bool:
+        """Whether there is something to do."""
+        return d["queue"] == 0 or len(self.queues[d["queue"] - 1]) > 0
+
+    def offset(self, d: Descriptor) -> int:
+        return d["offset"] + (self.task * d["select"] * 64 if d["tasks"] else 0)
+
     # Descriptors.
 
     def load_weights(self, d: Descriptor, _: int) -> None:
-        source = d["offset"]
+        if not self.chosen(d):
+            return
+        source = self.offset(d)
         per_port = self.c.cols // self.c.weight_ports
         for port in range(self.c.weight_ports):
             for entry in range(d["entries"]):
@@ -120,8 +136,10 @@ class Literal:
                         source += 1
 
     def load_params(self, d: Descriptor, _: int) -> None:
+        if not self.chosen(d):
+            return
         for i in range(d["groups"] * self.c.group):
-            raw = self.word(d["offset"] + 8 * i, 8)
+            raw = self.word(self.offset(d) + 8 * i, 8)
             value = signed(raw, 32), raw >> 32 & ((1 << 26) - 1), raw >> 58
             self.params[d["group"] * self.c.group + i] = value
 
@@ -134,7 +152,11 @@ class Literal:
             )
 
     def load_table(self, d: Descriptor, _: int) -> None:
-        entries = [signed(self.word(d["offset"] + 2 * i, 2), 16) for i in range(256)]
+        if not self.chosen(d):
+            return
+        entries = [self.word(d["offset"] + 2 * i, 2) for i in range(256)]
+        if d["table"] != 3:
+            entries = [signed(entry, 16) for entry in entries]
         self.tables[d["table"], d["slot"]] = entries
 
     def load_rows(self, d: Descriptor, _: int) -> None:
@@ -170,8 +192,38 @@ class Literal:
                     entry = d["entry"] + t // C * d["chunks"] + n // D
                     self.weights[self.weight_at(entry, t % C, n % D)] = value
 
+    def route(self, d: Descriptor, _: int) -> None:
+        self.queues = [[] for _ in range(self.c.experts)]
+        self.gates, self.totals = [], []
+        for t in range(d["rows"]):
+            logits = [self.get(0, d["addr"], d["stride"], t, e, d["wide"]) for e in range(d["experts"])]
+            slots: list[int] = []
+            while len(slots) < d["k"]:
+                left = [e for e in range(d["experts"]) if e not in slots]
+                slots.append(max(left, key=lambda e: (logits[e], -e)))
+            distances = [max(logits) - logit for logit in logits]
+            weights = [
+                (self.tables[3, 0][i >> 8] * self.tables[3, 1][i & 255] + (1 << 16)) >> 17 for i in distances
+            ]
+            self.gates.append([weights[e] for e in slots])
+            self.totals.append(sum(self.gates[t] if d["normalize"] else weights))
+            for s, e in enumerate(slots):
+                self.queues[e].append((t, s))
+
+    def move_rows(self, d: Descriptor, _: int) -> None:
+        for i, (t, s) in enumerate(self.queues[d["queue"] - 1]):
+            for n in range(d["chunks"] * self.c.depth):
+                if d["scatter"]:
+                    value = self.get(0, d["s_addr"], d["s_stride"], i, n)
+                    self.put(0, d["o_addr"] + s * d["slot_stride"], d["o_stride"], t, n, value)
+                else:
+                    self.put(
+                        0, d["o_addr"], d["o_stride"], i, n, self.get(0, d["s_addr"], d["s_stride"], t, n)
+                    )
+
     def gemm(self, d: Descriptor, tile: int) -> None:
-        for t in self.tile_tokens(d["rows"], tile):
+        chosen = range(len(self.queues[d["queue"] - 1])) if d["queue"] else self.tile_tokens(d["rows"], tile)
+        for t in chosen:
             x = [self.get(0, d["a_addr"], d["a_stride"], t, k) for k in range(d["k_steps"] * self.c.depth)]
             for n in range(d["groups"] * self.c.group):
                 self.put(
@@ -186,11 +238,27 @@ class Literal:
         y = clamp(round_shift((acc + bias) * multiplier, shift) + d["zero"], d["wide"])
         if d["table"]:
             y = self.tables[0, d["slot"]][y + 128]
+        return self.add(d, y, t, n)
+
+    def add(self, d: Descriptor, y: int, t: int, n: int) -> int:
         if d["residual"]:
             b = self.get(1, d["r_addr"], d["r_stride"], t, n, d["r_wide"])
             y = round_shift(y * d["add_a"] + b * d["add_b"] + d["add_offset"], d["add_shift"]) + d["add_zero"]
             y = clamp(y, d["o_wide"])
         return y
+
+    def combine(self, d: Descriptor, tile: int) -> None:
+        for t in self.tile_tokens(d["rows"], tile):
+            for n in range(d["groups"] * self.c.group):
+                acc = 0
+                for s in range(d["k"]):
+                    y = self.get(0, d["a_addr"] + s * d["slot_stride"], d["a_stride"], t, n)
+                    acc += self.gates[t][s] * (y - d["y_zero"])
+                r = (d["multiplier"] << 14) // self.totals[t]
+                assert r < 1 << 26
+                y = clamp(round_shift(acc * r, d["shift"] + 14) + d["zero"], d["wide"])
+                y = self.add(d, y, t, n)
+                self.put(d["o_bank"], d["o_addr"], d["o_stride"], t, n, y, d["o_wide"])
 
     def attention(self, d: Descriptor, step: int) -> None:
         head, tile = divmod(step, ceil_div(d["rows"], self.c.rows))

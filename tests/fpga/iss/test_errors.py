@@ -56,7 +56,7 @@ STATIC = [
     ("LOAD_PARAMS", {"groups": 3, "offset": 131008}, "bytes 131008..131103 exceed the 131072 of weights.bin."),
     ("LOAD_NORM", {"channel": 1, "channels": 5000}, "channels 1..5000 exceed the 5000 of the LayerNorm buffer."),
     ("LOAD_NORM", {"channels": 5, "offset": 131008}, "bytes 131008..131087 exceed the 131072 of weights.bin."),
-    ("LOAD_TABLE", {"table": 3}, "table must be 0, 1 or 2, not 3."),
+    ("LOAD_TABLE", {"table": 4}, "table must be in 0..3, not 4."),
     ("LOAD_TABLE", {"slot": 2}, "slot 2 exceeds the 2 of the activation table."),
     ("LOAD_TABLE", {"slot": 2, "table": 1}, "slot 2 exceeds the 2 of the exponential table."),
     ("LOAD_TABLE", {"slot": 4, "table": 2}, "slot 4 exceeds the 4 of the pixel table."),

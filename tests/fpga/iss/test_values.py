@@ -70,7 +70,9 @@ def test_random_programs_are_reproducible():
 
 
 def test_random_programs_need_known_kinds():
-    with pytest.raises(ValueError, match="kinds must be among gemm, layernorm, attention, image, not 'conv'"):
+    with pytest.raises(
+        ValueError, match="kinds must be among gemm, layernorm, attention, image, mixture, not 'conv'"
+    ):
         random_program(CONFIGS["tiny"], 0, ["conv"])
 
 

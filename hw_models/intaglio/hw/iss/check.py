@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor, ProgramFile
 from intaglio.hw.iss.errors import FaultError, IssError, blame
 from intaglio.hw.iss.layout import ceil_div, word_count
 from intaglio.hw.iss.machine import row_tiles
-from intaglio.hw.iss.memory import PIXEL_SLOTS
+from intaglio.hw.iss.memory import PIXEL_SLOTS, ROUTER_SLOTS, TOP
+from intaglio.hw.iss.transfer import ROUTER
 
 BLOCK = 64
 _COUNTS = (
     "entries", "groups", "channels", "words", "chunks", "rows", "keys", "heads", "k_steps", "qk_steps", "v_words",
-    "patch_h", "patch_w", "grid_h", "grid_w", "piece",
+    "experts", "patch_h", "patch_w", "grid_h", "grid_w", "piece",
 )  # fmt: skip
 _MULTIPLIER = 1 << 26
 _OFFSET = 1 << 61
@@ -33,12 +36,14 @@ def check_program(config: AcceleratorConfig, program: ProgramFile, weight_bytes:
         raise IssError(
             f"weights.bin has {weight_bytes} bytes, not the {program.weight_bytes} of the program."
         )
+    route: Descriptor | None = None
     for index, d in enumerate(program.descriptors):
         try:
             _check_counts(d)
-            _CHECKS[d.kind](_Checker(config, program, d))
+            _CHECKS[d.kind](_Checker(config, program, d, route))
         except FaultError as fault:
             raise blame(index, d.kind, fault) from None
+        route = d if d.kind == "ROUTE" else route
 
 
 def _check_counts(d: Descriptor) -> None:
@@ -52,10 +57,38 @@ def _check_counts(d: Descriptor) -> None:
 
 
 class _Checker:
-    """One descriptor against the sizes of everything it addresses."""
+    """One descriptor against the sizes of everything it addresses, and against the last ROUTE before it."""
 
-    def __init__(self, config: AcceleratorConfig, program: ProgramFile, d: Descriptor) -> None:
-        self.config, self.program, self.d = config, program, d
+    def __init__(
+        self, config: AcceleratorConfig, program: ProgramFile, d: Descriptor, route: Descriptor | None
+    ) -> None:
+        self.config, self.program, self.d, self.route = config, program, d, route
+        if d["queue"]:
+            self.experts("queue", d["queue"])
+        if d["queue"] and self.routing()["rows"] > d["rows"] and "rows" in d.fields:
+            raise FaultError(
+                f"rows must be at least the {self.routing()['rows']} of the last ROUTE, not {d['rows']}."
+            )
+
+    def routing(self) -> Descriptor:
+        """The last ROUTE."""
+        if self.route is None:
+            raise FaultError("no ROUTE comes before it.")
+        return self.route
+
+    def experts(self, what: str, count: int) -> None:
+        if count > self.config.experts:
+            raise FaultError(
+                f"{what} {count} exceeds the {self.config.experts} experts of the configuration."
+            )
+
+    def as_routed(self, *names: str) -> None:
+        """These fields must be as in the last ROUTE."""
+        for name in names:
+            if self.d[name] != self.routing()[name]:
+                raise FaultError(
+                    f"{name} must be the {self.routing()[name]} of the last ROUTE, not {self.d[name]}."
+                )
 
     def region(self, what: str, first: int, count: int, limit: int, memory: str) -> None:
         if first + count > limit:
@@ -83,7 +116,8 @@ class _Checker:
         offset = self.d["offset"]
         if offset % BLOCK:
             raise FaultError(f"offset must be a multiple of {BLOCK}, not {offset}.")
-        self.region("bytes", offset, size, self.program.weight_bytes, "weights.bin")
+        last = max(self.d["tasks"] - 1, 0) * self.d["select"] * BLOCK
+        self.region("bytes", offset, last + size, self.program.weight_bytes, "weights.bin")
 
     def entries(self, what: str, entry: int, count: int) -> None:
         self.region(f"{what} entries", entry, count, self.config.weight_entries, "the weight buffer")
@@ -119,9 +153,18 @@ def _load_norm(c: _Checker) -> None:
     c.block(c.d["channels"] * 16)
 
 
+def _check_router(config: AcceleratorConfig) -> None:
+    if not config.experts:
+        raise FaultError("a router table is for experts, the configuration has none.")
+
+
 def _load_table(c: _Checker) -> None:
-    if c.d["table"] > 2:
-        raise FaultError(f"table must be 0, 1 or 2, not {c.d['table']}.")
+    if c.d["table"] > ROUTER:
+        raise FaultError(f"table must be in 0..{ROUTER}, not {c.d['table']}.")
+    if c.d["table"] == ROUTER:
+        _check_router(c.config)
+    if c.d["table"] == ROUTER and c.d["slot"] >= ROUTER_SLOTS:
+        raise FaultError(f"slot {c.d['slot']} exceeds the {ROUTER_SLOTS} of the router table.")
     if c.d["table"] == 2 and c.d["slot"] >= PIXEL_SLOTS:
         raise FaultError(f"slot {c.d['slot']} exceeds the {PIXEL_SLOTS} of the pixel table.")
     if c.d["table"] < 2:
@@ -172,13 +215,73 @@ def _copy_kv(c: _Checker) -> None:
     c.region("rows", 0, d["rows"], config.max_keys, "max_keys")
 
 
+def _route(c: _Checker) -> None:
+    d = c.d
+    c.experts("the number of experts", d["experts"])
+    most = min(TOP, d["experts"])
+    if not 1 <= d["k"] <= most:
+        raise FaultError(f"k must be in 1..{most}, not {d['k']}.")
+    c.region("rows", 0, d["rows"], c.config.max_keys, "max_keys")
+    c.tensor("", word_count(c.config, d["experts"], d["wide"]), 0, ceil_div(d["rows"], c.config.rows))
+
+
+def _move_rows(c: _Checker) -> None:
+    d, tiles = c.d, ceil_div(c.d["rows"], c.config.rows)
+    if not d["queue"]:
+        raise FaultError("queue must name an expert, not be 0.")
+    c.region("rows", 0, d["rows"], c.config.max_keys, "max_keys")
+    if d["scatter"]:
+        c.as_routed("k")
+    c.tensor("s", d["chunks"], 0, tiles)
+    for slot in range(d["k"] if d["scatter"] else 1):
+        addr = slot * d["slot_stride"]
+        c.tensor("o", d["chunks"], 0, tiles, addr, written=True)
+        if _share(c, "s", d["chunks"], "o", d["chunks"], addr):
+            raise FaultError("o overlaps s: it is written while s is still read.")
+
+
+def _share(c: _Checker, one: str, words: int, other: str, other_words: int, addr: int = 0) -> bool:
+    """Whether tensors `one` and `other` (+ addr) share a word, be it in different row tiles."""
+    d, tile = c.d, np.arange(ceil_div(c.d["rows"], c.config.rows))[:, None]
+    first = d[f"{one}_addr"] + tile * d[f"{one}_stride"] + np.arange(words)
+    second = addr + d[f"{other}_addr"] + tile * d[f"{other}_stride"] + np.arange(other_words)
+    if first.max() < second.min() or second.max() < first.min():
+        return False
+    return bool(np.isin(first, second).any())
+
+
+def _combine(c: _Checker) -> None:
+    d, config = c.d, c.config
+    c.as_routed("k", "rows")
+    channels, tiles = d["groups"] * config.group, row_tiles(config, d)
+    _widths(d)
+    words, o_words = word_count(config, channels, 0), word_count(config, channels, d["o_wide"])
+    c.tensor("o", o_words, d["o_bank"], tiles, written=True)
+    for slot in range(d["k"]):
+        addr = slot * d["slot_stride"]
+        c.tensor("a", words, 0, tiles, addr)
+        if not d["o_bank"] and tensor_overlap(d, "a", words, "o", o_words, tiles, addr):
+            raise FaultError("o overlaps a within a row tile: it is written while a is still read.")
+    if d["residual"]:
+        _residual(c, channels, o_words, tiles)
+    c.shift("shift", 48)
+    if d["multiplier"] >= _MULTIPLIER:
+        raise FaultError(f"multiplier must be below 2^26, not {d['multiplier']}.")
+    if not -128 <= d["y_zero"] <= 127:
+        raise FaultError(f"y_zero must be in -128..127, not {d['y_zero']}.")
+
+
+def _widths(d: Descriptor) -> None:
+    if not d["residual"] and not d["table"] and d["o_wide"] != d["wide"]:
+        raise FaultError(f"o_wide is {d['o_wide']} and wide {d['wide']}: without residual they must agree.")
+
+
 def _gemm(c: _Checker) -> None:
     d, config = c.d, c.config
     channels, tiles = d["groups"] * config.group, row_tiles(config, d)
     if d["wide"] and d["table"]:
         raise FaultError("table and wide exclude each other: a table has 256 entries.")
-    if not d["residual"] and not d["table"] and d["o_wide"] != d["wide"]:
-        raise FaultError(f"o_wide is {d['o_wide']} and wide {d['wide']}: without residual they must agree.")
+    _widths(d)
     c.tensor("a", d["k_steps"], 0, tiles)
     c.entries("its", d["entry"], ceil_div(d["groups"], config.tile_groups) * d["k_steps"])
     c.region("groups", d["group"], d["groups"], config.param_groups, "the parameter buffer")
@@ -186,6 +289,8 @@ def _gemm(c: _Checker) -> None:
     c.tensor("o", o_words, d["o_bank"], tiles, written=True)
     if not d["o_bank"] and tensor_overlap(d, "a", d["k_steps"], "o", o_words, tiles):
         raise FaultError("o overlaps a within a row tile: it is written while a is still read.")
+    if d["queue"] and not d["o_bank"] and _share(c, "a", d["k_steps"], "o", o_words):
+        raise FaultError("o overlaps a: with queue, row tiles do not wait for each other.")
     if d["table"]:
         c.slot("activation")
     if d["residual"]:
@@ -208,11 +313,15 @@ def _residual(c: _Checker, channels: int, o_words: int, tiles: int) -> None:
     )
     if d["o_bank"] and not same and tensor_overlap(d, "r", r_words, "o", o_words, tiles):
         raise FaultError("o overlaps r within a row tile without being r.")
+    if d["queue"] and d["o_bank"] and not same and _share(c, "r", r_words, "o", o_words):
+        raise FaultError("o overlaps r: with queue, row tiles do not wait for each other.")
 
 
-def tensor_overlap(d: Descriptor, one: str, words: int, other: str, other_words: int, tiles: int) -> bool:
-    """Whether tensors `one` and `other` share a word in the same row tile."""
-    distance = d[f"{other}_addr"] - d[f"{one}_addr"]
+def tensor_overlap(
+    d: Descriptor, one: str, words: int, other: str, other_words: int, tiles: int, addr: int = 0
+) -> bool:
+    """Whether tensors `one` (+ addr) and `other` share a word in the same row tile."""
+    distance = d[f"{other}_addr"] - d[f"{one}_addr"] - addr
     slope = d[f"{other}_stride"] - d[f"{one}_stride"]
     return any(-other_words < distance + tile * slope < words for tile in range(tiles))
 
@@ -267,7 +376,10 @@ _CHECKS: dict[str, Callable[[_Checker], None]] = {
     "LOAD_IMAGE": _load_image,
     "STORE": _store,
     "COPY_KV": _copy_kv,
+    "ROUTE": _route,
+    "MOVE_ROWS": _move_rows,
     "GEMM": _gemm,
     "ATTENTION": _attention,
+    "COMBINE": _combine,
     "LAYERNORM": _layernorm,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from intaglio.accelerator.descriptors import Descriptor
-from intaglio.hw.iss import matrix, transfer, vector
+from intaglio.hw.iss import matrix, router, transfer, vector
 from intaglio.hw.iss.machine import Machine
 from intaglio.hw.iss.memory import Write
 
@@ -20,7 +20,10 @@ KERNELS: dict[str, Kernel] = {
     "LOAD_IMAGE": transfer.load_image,
     "STORE": transfer.store,
     "COPY_KV": transfer.copy_kv,
+    "ROUTE": router.route,
+    "MOVE_ROWS": router.move_rows,
     "GEMM": matrix.gemm,
     "ATTENTION": matrix.attention,
+    "COMBINE": matrix.combine,
     "LAYERNORM": vector.layernorm,
 }

@@ -1,4 +1,4 @@
-"""Descriptors of the unit mm: GEMM and ATTENTION."""
+"""Descriptors of the unit mm: GEMM, ATTENTION and COMBINE."""
 
 from __future__ import annotations
 
@@ -13,19 +13,28 @@ from intaglio.ops.arith import clamp, exact_matmul, peak, round_shift
 
 
 def gemm(machine: Machine, index: int, d: Descriptor, low: int, high: int) -> list[Write]:
-    """Row tiles low .. high - 1 of a matrix product, requantized; then table and residual."""
+    """Row tiles low .. high - 1 of a matrix product, requantized; then table and residual. With `queue`: all rows."""
     config, memories = machine.config, machine.memories
-    at = tokens(config, d["rows"], low, high)
+    if machine.skips(d):
+        return []
+    at = np.arange(machine.rows(d)) if d["queue"] else tokens(config, d["rows"], low, high)
     cells = tensor_cells(config, d["a_addr"], d["a_stride"], at, d["k_steps"])
     x = as_channels(memories.bank_a.read(cells), 0)
     acc = _product(machine, index, d, x)
     y = _requantize(machine, d, acc)
     if d["table"]:
         y = _look_up(machine, d, y)
+    return _result(machine, d, y, at)
+
+
+def _result(machine: Machine, d: Descriptor, y: Data, at: Data) -> list[Write]:
+    """Writes of `y` [tokens, channels], the residual added."""
     if d["residual"]:
         y = _add(machine, d, y, at)
     y = y.astype(np.int16 if d["o_wide"] else np.int8)
-    return tensor_writes(config, memories.bank(d["o_bank"]), d["o_addr"], d["o_stride"], at, y)
+    return tensor_writes(
+        machine.config, machine.memories.bank(d["o_bank"]), d["o_addr"], d["o_stride"], at, y
+    )
 
 
 def _product(machine: Machine, index: int, d: Descriptor, x: Data) -> Data:
@@ -95,6 +104,23 @@ def _add(machine: Machine, d: Descriptor, y: Data, at: Data) -> Data:
     # Below 2^42 + 2^61: check.py limits the multipliers and the offset.
     total = y.astype(np.int64) * d["add_a"] + b * d["add_b"] + d["add_offset"]
     return clamp(round_shift(total, d["add_shift"]) + d["add_zero"], "int16" if d["o_wide"] else "int8")
+
+
+def combine(machine: Machine, _index: int, d: Descriptor, low: int, high: int) -> list[Write]:
+    """Row tiles low .. high - 1 of the mean of expert results by gate weight; then residual."""
+    config, memories = machine.config, machine.memories
+    at = tokens(config, d["rows"], low, high)
+    gates = memories.gates.read((at,))
+    r = (np.int64(d["multiplier"]) << np.int64(14)) // memories.totals.read((at,))[:, None]
+    channels = d["groups"] * config.group
+    acc = np.zeros((len(at), channels), np.int64)
+    for slot in range(d["k"]):
+        addr = d["a_addr"] + slot * d["slot_stride"]
+        cells = tensor_cells(config, addr, d["a_stride"], at, word_count(config, channels, 0))
+        y = as_channels(memories.bank_a.read(cells), 0)[:, :channels].astype(np.int64)
+        acc += gates[:, slot : slot + 1] * (y - d["y_zero"])
+    y = clamp(round_shift(acc * r, d["shift"] + 14) + d["zero"], "int16" if d["wide"] else "int8")
+    return _result(machine, d, y, at)
 
 
 def attention(machine: Machine, _index: int, d: Descriptor, low: int, high: int) -> list[Write]:

@@ -17,6 +17,9 @@ Cells = tuple[Data, ...]
 """One integer array per axis of `Memory.valid`; they broadcast against each other."""
 
 PIXEL_SLOTS = 4
+ROUTER_SLOTS = 2
+TOP = 4
+"""Experts that a token may choose."""
 
 
 @dataclass
@@ -71,8 +74,13 @@ class Memories:
     params            int64 [groups, G, 3] of bias, multiplier, shift; cells (group,)
     norm              int64 [channels, 2] of gain, offset; cells (channel,)
     activation, exponential, pixel   int64 [slots, 256], cells (slot,)
+    router            int64 [2, 256], cells (slot,)
+    lengths           int64 [experts], cells (expert,): tokens in its queue
+    queues            int64 [experts, max_keys, 2] of token, slot; cells (expert,)
+    gates             int64 [max_keys, 4], cells (token,): gate weight of every slot
+    totals            int64 [max_keys], cells (token,)
     output            uint8 [bytes], cells (byte,)
-    source            int64 [entries]: LOAD_WEIGHTS descriptor + 1 that a weight entry is from, or 0
+    source            int64 [entries]: which LOAD_WEIGHTS, and of which task, a weight entry is from; 0: none
     """
 
     def __init__(self, config: AcceleratorConfig, output_bytes: int) -> None:
@@ -91,6 +99,12 @@ class Memories:
         self.activation = _memory((slots,), (256,), np.int64, "slot {0} of the activation table")
         self.exponential = _memory((slots,), (256,), np.int64, "slot {0} of the exponential table")
         self.pixel = _memory((PIXEL_SLOTS,), (256,), np.int64, "slot {0} of the pixel table")
+        experts, keys = config.experts, config.max_keys
+        self.router = _memory((ROUTER_SLOTS,), (256,), np.int64, "slot {0} of the router table")
+        self.lengths = _memory((experts,), (), np.int64, "the length of the queue of expert {0}")
+        self.queues = _memory((experts,), (keys, 2), np.int64, "the queue of expert {0}")
+        self.gates = _memory((keys,), (TOP,), np.int64, "the gate weights of token {0}")
+        self.totals = _memory((keys,), (), np.int64, "the sum of gate weights of token {0}")
         self.output = _memory((output_bytes,), (), np.uint8, "byte {0} of the result")
         self.source = np.zeros(config.weight_entries, np.int64)
 
@@ -100,11 +114,11 @@ class Memories:
 
     def table(self, number: int) -> Memory:
         """The table memory with this number in LOAD_TABLE."""
-        return (self.activation, self.exponential, self.pixel)[number]
+        return (self.activation, self.exponential, self.pixel, self.router)[number]
 
     def __iter__(self) -> Iterator[tuple[str, Memory]]:
         """Names and memories inside the accelerator."""
-        for name in ("bank_a", "bank_x", "weights", "params", "norm", "activation", "exponential", "pixel"):
+        for name in _NAMES:
             yield name, getattr(self, name)
 
     def apply(self, writes: list[Write]) -> None:
@@ -135,6 +149,12 @@ class Memories:
             copies[name] = data.reshape(len(data), -1).view(np.uint8) if flat else data
             copies[f"{name}_valid"] = memory.valid.copy()
         return copies
+
+
+_NAMES = (
+    "bank_a", "bank_x", "weights", "params", "norm", "activation", "exponential", "pixel",
+    "router", "lengths", "queues", "gates", "totals",
+)  # fmt: skip
 
 
 def _memory(cells: tuple[int, ...], cell: tuple[int, ...], dtype: type, place: str) -> Memory:

@@ -13,10 +13,12 @@ import numpy as np
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import ProgramFile
 from intaglio.hw.iss.layout import ceil_div, word_count
-from intaglio.hw.iss.program_builder import Builder, NoRoomError, Tensor, tiles_of
-from intaglio.hw.iss.random_data import Dice, Geometry, geometries
+from intaglio.hw.iss.program_builder import NoRoomError
+from intaglio.hw.iss.random_data import Geometry
+from intaglio.hw.iss.random_mixture import Mixture
+from intaglio.hw.iss.random_writer import Writer
 
-KINDS = ("gemm", "layernorm", "attention", "image")
+KINDS = ("gemm", "layernorm", "attention", "image", "mixture")
 
 
 def random_program(
@@ -24,7 +26,8 @@ def random_program(
 ) -> tuple[ProgramFile, bytes, bytes]:
     """A program of `size` operations of `kinds` (of KINDS; default all), its weights.bin, and an image.
 
-    Every byte that an operation computes reaches the result; bytes of the result between blocks are not written.
+    It may have tasks; what is legal does not depend on them. Every byte that an operation computes reaches the
+    result, but for what experts hand on; bytes of the result between blocks are not written.
     """
     unknown = set(kinds or ()) - set(KINDS)
     if unknown:
@@ -35,15 +38,8 @@ def random_program(
     return writer.builder.finish(), bytes(writer.builder.weights), writer.image
 
 
-class _Writer:
+class _Writer(Writer):
     """Adds one random operation at a time."""
-
-    def __init__(self, config: AcceleratorConfig, rng: np.random.Generator) -> None:
-        self.config, self.dice = config, Dice(config, rng)
-        self.geometries = geometries(config, rng)
-        size = max(geometry.size for geometry in self.geometries)
-        self.image = rng.integers(0, 256, size, np.uint8).tobytes()
-        self.builder = Builder(config, rng, self.image)
 
     def operation(self, kind: str) -> None:
         """One operation; where memories are too small for it, only a part of its loads."""
@@ -52,6 +48,7 @@ class _Writer:
             "layernorm": self._layernorm,
             "attention": self._attention,
             "image": self._image,
+            "mixture": Mixture(self).add,
         }
         try:
             make[kind]()
@@ -60,46 +57,19 @@ class _Writer:
         finally:
             self.builder.pinned.clear()
 
-    def _operand(self, bank: int, rows: int, words: int) -> Tensor:
-        """A pinned tensor of at least so many rows and words: one that exists, or constants."""
-        fits = [t for t in self.builder.live if t.bank == bank and t.rows >= rows and t.words >= words]
-        if fits and self.dice.chance(0.5):
-            tensor = fits[self.dice.below(len(fits))]
-        else:
-            tensor = self.builder.place(bank, rows, words)
-            self._fill(tensor)
-            self.builder.keep(tensor, computed=self.dice.chance(0.1))
-        self.builder.pinned.add(tensor)
-        return tensor
-
-    def _fill(self, tensor: Tensor) -> None:
-        tiles = tiles_of(self.config, tensor.rows)
-        data = self.dice.int8((tiles, tensor.words, self.config.rows, self.config.depth))
-        self.builder.fill(tensor, data)
-
-    def _result(self, bank: int, rows: int, words: int, partial: bool) -> Tensor:
-        """Room for a result; if its last words are written in part only, they are defined first."""
-        tensor = self.builder.place(bank, rows, words)
-        if partial:
-            self._fill(tensor)
-        return tensor
-
-    def _rows(self) -> int:
-        return 1 + self.dice.below(3 * self.config.rows + 2)
-
     def _gemm(self) -> None:
         config, dice = self.config, self.dice
-        rows = self._rows()
+        rows = self.rows()
         groups = 1 + dice.below(min(2 * config.tile_groups + 3, 24, config.param_groups))
         k_steps = 1 + dice.below(min(4, config.weight_entries // ceil_div(groups, config.tile_groups)))
         flags = dice.gemm_flags()
-        fields = self._gemm_constants(groups, k_steps, flags["wide"]) | flags
+        fields = self.gemm_constants(groups, k_steps, flags["wide"]) | flags
         if flags["table"]:
-            fields["slot"] = self._table(0, dice.activation(bool(flags["o_wide"] or flags["residual"])))
-        a = self._operand(0, rows, k_steps)
+            fields["slot"] = self.table(0, dice.activation(bool(flags["o_wide"] or flags["residual"])))
+        a = self.operand(0, rows, k_steps)
         if flags["residual"]:
             fields |= dice.add_fields(flags)
-        o = self._gemm_tensors(fields, rows, groups * config.group)
+        o = self.gemm_tensors(fields, rows, groups * config.group)
         self.builder.add(
             "GEMM", a_addr=a.addr, a_stride=a.stride, k_steps=k_steps, groups=groups, rows=rows,
             o_addr=o.addr, o_stride=o.stride, **fields,
@@ -107,53 +77,15 @@ class _Writer:
         if o not in self.builder.live:
             self.builder.keep(o)
 
-    def _gemm_tensors(self, fields: dict[str, int], rows: int, channels: int) -> Tensor:
-        """Fill in the residual; the result's tensor, which may be the residual's."""
-        config = self.config
-        o_words = word_count(config, channels, fields["o_wide"])
-        partial = channels * (1 + fields["o_wide"]) % config.depth > 0
-        if not fields["residual"]:
-            return self._result(fields["o_bank"], rows, o_words, partial)
-        r_words = word_count(config, channels, fields["r_wide"])
-        r = self._operand(1, rows, r_words)
-        fields |= {"r_addr": r.addr, "r_stride": r.stride}
-        in_place = fields["o_bank"] and fields["r_wide"] == fields["o_wide"] and self.dice.chance(0.8)
-        if not in_place:
-            return self._result(fields["o_bank"], rows, o_words, partial)
-        if r not in self.builder.unstored:
-            self.builder.unstored.append(r)
-        return r
-
-    def _gemm_constants(self, groups: int, k_steps: int, wide: int) -> dict[str, int]:
-        """Load random weights and parameters, in random order; where they are."""
-        config, dice = self.config, self.dice
-        entries = ceil_div(groups, config.tile_groups) * k_steps
-        entry = dice.below(config.weight_entries - entries + 1)
-        group = dice.below(config.param_groups - groups + 1)
-        weights = self.builder.block(dice.int8((entries, config.entry_bytes)))
-        params = self.builder.block(dice.params(groups, k_steps, wide))
-        loads: list[tuple[str, dict[str, int]]] = [
-            ("LOAD_WEIGHTS", {"offset": weights, "entry": entry, "entries": entries}),
-            ("LOAD_PARAMS", {"offset": params, "group": group, "groups": groups}),
-        ]
-        for number in dice.rng.permutation(2):
-            self.builder.add(loads[number][0], **loads[number][1])
-        return {"entry": entry, "group": group}
-
-    def _table(self, table: int, entries: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> int:
-        slot = self.dice.below(self.config.table_slots)
-        self.builder.add("LOAD_TABLE", offset=self.builder.block(entries), slot=slot, table=table)
-        return slot
-
     def _layernorm(self) -> None:
         config, dice = self.config, self.dice
-        rows = self._rows()
+        rows = self.rows()
         channels = 1 + dice.below(min(config.norm_channels, 5 * config.depth + 3))
         wide = dice.below(2)
         first = dice.below(config.norm_channels - channels + 1)
         fields, constants = dice.norm(channels)
         self.builder.add("LOAD_NORM", offset=self.builder.block(constants), channel=first, channels=channels)
-        x = self._operand(1, rows, word_count(config, channels, wide))
+        x = self.operand(1, rows, word_count(config, channels, wide))
         o = self.builder.place(0, rows, word_count(config, channels, 0))
         self.builder.add(
             "LAYERNORM", x_addr=x.addr, x_stride=x.stride, o_addr=o.addr, o_stride=o.stride, rows=rows,
@@ -164,12 +96,12 @@ class _Writer:
     def _attention(self) -> None:
         config, dice = self.config, self.dice
         heads, qk_steps, v_words = 1 + dice.below(3), 1 + dice.below(3), 1 + dice.below(3)
-        rows, keys = self._rows(), 1 + dice.below(min(config.max_keys, 5 * config.depth))
+        rows, keys = self.rows(), 1 + dice.below(min(config.max_keys, 5 * config.depth))
         fields = self._kv_room(heads, qk_steps, v_words, keys)
-        fields["slot"] = self._table(1, dice.exponential())
-        q = self._operand(0, rows, heads * qk_steps)
-        k = self._operand(0, keys, heads * qk_steps)
-        v = self._operand(0, keys, heads * v_words)
+        fields["slot"] = self.table(1, dice.exponential())
+        q = self.operand(0, rows, heads * qk_steps)
+        k = self.operand(0, keys, heads * qk_steps)
+        v = self.operand(0, keys, heads * v_words)
         o = self.builder.place(0, rows, heads * v_words)
 
         def copy(head: int) -> None:
@@ -218,6 +150,6 @@ class _Writer:
             self.builder.add("LOAD_TABLE", offset=self.builder.block(table), slot=channel, table=2)
         depth = g.channels * g.patch_h * g.patch_w
         words = word_count(config, depth, 0)
-        o = self._result(0, g.grid_h * g.grid_w, words, depth % config.depth > 0)
+        o = self.result(0, g.grid_h * g.grid_w, words, depth % config.depth > 0)
         self.builder.add("LOAD_IMAGE", addr=o.addr, stride=o.stride, piece=dice.piece(g), **g.fields)
         self.builder.keep(o)

@@ -41,8 +41,9 @@ class Simulator:
         trace: Trace | None = None,
         order: Literal["program", "random"] = "program",
         seed: int = 0,
+        task: int = 0,
     ) -> bytes:
-        """The result, `program.output_bytes` bytes (0 where nothing is stored), of one image.
+        """The result, `program.output_bytes` bytes (0 where nothing is stored), of one image, for `task`.
 
         `order="program"` always goes on with the earliest descriptor that can, and completes each step at once.
         `order="random"` interleaves the units at random by `seed`, starts from memories full of noise, and detects
@@ -54,8 +55,10 @@ class Simulator:
             )
         if order not in ("program", "random"):
             raise ValueError(f"order must be program or random, not {order!r}.")
+        if not 0 <= task < self.program.tasks:
+            raise IssError(f"task must be in 0..{self.program.tasks - 1}, not {task}.")
         memories = Memories(self.config, self.program.output_bytes)
-        machine = Machine(self.config, memories, self.weights, image, self._cache)
+        machine = Machine(self.config, memories, self.weights, image, self._cache, task)
         schedule = Schedule(self.config, self.program)
 
         def finished(index: int) -> None:

@@ -1,0 +1,74 @@
+"""What the router did in a run: tokens per expert, and which weights were therefore never read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.descriptors import Descriptor
+from intaglio.hw.iss.memory import Memories
+
+
+@dataclass(frozen=True)
+class Routing:
+    """One ROUTE: its index in the program, and how many tokens chose each of the configuration's experts."""
+
+    index: int
+    tokens: tuple[int, ...]
+
+
+@dataclass
+class RoutingRecord:
+    """A trace for `Simulator.run` that notes every ROUTE."""
+
+    routings: list[Routing] = field(default_factory=list)
+
+    def __call__(self, index: int, d: Descriptor, memories: Memories) -> None:
+        if d.kind == "ROUTE":
+            tokens = tuple(int(n) for n in memories.lengths.data)
+            self.routings.append(Routing(index, tokens))
+
+
+@dataclass(frozen=True)
+class RoutedLayer:
+    """A mixture of experts in a run: `tokens` per expert, and bytes of weights and parameters read and not read."""
+
+    index: int
+    tokens: tuple[int, ...]
+    bytes_read: int
+    bytes_saved: int
+
+    @property
+    def experts_loaded(self) -> int:
+        """Experts that at least one token chose."""
+        return sum(n > 0 for n in self.tokens)
+
+
+def layers(
+    config: AcceleratorConfig, program: Sequence[Descriptor], routings: Sequence[Routing]
+) -> list[RoutedLayer]:
+    """What every ROUTE meant for the loads after it, up to the next one in the program."""
+    found = []
+    ends = [routing.index for routing in routings[1:]] + [len(program)]
+    for routing, end in zip(routings, ends, strict=True):
+        sizes = {True: 0, False: 0}
+        for d in program[routing.index : end]:
+            if d["queue"]:
+                sizes[routing.tokens[d["queue"] - 1] > 0] += load_bytes(config, d)
+        tokens = routing.tokens[: program[routing.index]["experts"]]
+        found.append(RoutedLayer(routing.index, tokens, sizes[True], sizes[False]))
+    return found
+
+
+def load_bytes(config: AcceleratorConfig, d: Descriptor) -> int:
+    """Bytes that a load of weights, parameters or a table reads; 0 for other descriptors."""
+    match d.kind:
+        case "LOAD_WEIGHTS":
+            return d["entries"] * config.entry_bytes
+        case "LOAD_PARAMS":
+            return d["groups"] * config.group * 8
+        case "LOAD_TABLE":
+            return 512
+        case _:
+            return 0
