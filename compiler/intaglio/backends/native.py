@@ -62,8 +62,8 @@ class NativeModel:
         self._library.intaglio_set_threads(ctypes.c_int(count))
         return True
 
-    def run(self, x: Array) -> Array:
-        """The output for `x`, which must have the input's shape and dtype (InputError)."""
+    def run(self, x: Array, task: int = 0) -> Array:
+        """The output for `x`, which must have the input's shape and dtype (InputError), and `task`."""
         expected = self.io.input
         if x.shape != expected.shape or x.dtype != np.dtype(expected.dtype):
             wanted = f"{expected.dtype} {list(expected.shape)}"
@@ -72,10 +72,22 @@ class NativeModel:
             self._workspace = _aligned(self.workspace_bytes)
         x = np.ascontiguousarray(x)
         output = np.empty(self.io.output.shape, self.io.output.dtype)
-        status = self._library.intaglio_run(x.ctypes.data, output.ctypes.data, self._workspace.ctypes.data)
+        status = self._call(x, task, output)
         if status != 0:
             raise ToolError(f"{self.path}: intaglio_run failed with status {status}")
         return output
+
+    def _call(self, x: Array, task: int, output: Array) -> int:
+        """What `intaglio_run` returns, or for a model with tasks `intaglio_run_task`."""
+        library, after = self._library, (output.ctypes.data, self._workspace.ctypes.data)
+        if hasattr(library, "intaglio_run_task"):
+            library.intaglio_run_task.argtypes = [
+                ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p,
+            ]  # fmt: skip
+            return int(library.intaglio_run_task(x.ctypes.data, task, *after))
+        if task != 0:
+            raise InputError(f"{self.path}: the task must be 0: this model has one task, not {task!r}")
+        return int(library.intaglio_run(x.ctypes.data, *after))
 
 
 def compile_c(sources: Path, library: Path, flags: Sequence[str] = CFLAGS) -> Path:

@@ -16,7 +16,7 @@ from intaglio.backends import arena as memory
 from intaglio.backends.cpu import isa as processors
 from intaglio.backends.cpu.codegen import write_object
 from intaglio.backends.cpu.ir import Kernel
-from intaglio.backends.cpu.launch import Activation, Constant, Launch, Operand, Temporary
+from intaglio.backends.cpu.launch import Activation, Constant, Launch, Operand, TaskConstant, Temporary
 from intaglio.backends.cpu.layout import ALIGNMENT, Blob, Workspace
 from intaglio.backends.cpu.lowering import lower
 from intaglio.errors import ToolError
@@ -59,6 +59,9 @@ class Linker:
     def _argument(self, operand: Operand, temporaries: dict[str, int], scratch: Iterator[int]) -> str:
         if isinstance(operand, Constant):
             return f"constants + {self.blob.place(operand.data)}"
+        if isinstance(operand, TaskConstant):
+            place, stride = self.blob.place_each(operand.data)
+            return f"constants + {place} + run->task * {stride}"
         if isinstance(operand, Temporary):
             return f"run->workspace + {temporaries[operand.name]}"
         if not isinstance(operand, Activation):
@@ -127,6 +130,8 @@ def _variables(program: Program, linker: Linker, calls: list[Call], threads: int
         "output": output,
         "input_bytes": memory.byte_size(input_),
         "output_bytes": memory.byte_size(output),
+        "tasks": program.tasks,
+        "has_task": program.task is not None,
         "shared_bytes": linker.workspace.shared,
         "scratch_bytes": linker.workspace.scratch,
         "threads": threads,

@@ -81,6 +81,15 @@ def emit_rows(total: int, rows: Expr, tile: Callable[[int, Expr], None]) -> None
             tile(rest, (rows // TILE_ROWS) * TILE_ROWS)
 
 
+def emit_any_rows(rows: Expr, tile: Callable[[int, Expr], None]) -> None:
+    """As `emit_rows`, for a number of rows that is known at run time only: every height has code of its own."""
+    with loop(0, rows // TILE_ROWS) as index:
+        tile(TILE_ROWS, index * TILE_ROWS)
+    for rest in range(1, TILE_ROWS):
+        with when(rows % TILE_ROWS == rest):
+            tile(rest, rows - rest)
+
+
 def pair_at(buffer: Buffer, index: Expr) -> Expr:
     """Two neighbouring int16 as one int32."""
     return bits(load(buffer, index, 2), "int32")

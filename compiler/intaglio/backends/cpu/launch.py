@@ -25,6 +25,13 @@ class Constant:
     data: Array = field(repr=False)
 
 
+@dataclass(frozen=True, eq=False)
+class TaskConstant:
+    """Arrays of the library's constants, one per task along the first axis: a kernel gets the task's."""
+
+    data: Array = field(repr=False)
+
+
 @dataclass(frozen=True)
 class Temporary:
     """Bytes of workspace that live as long as their step; one memory for all threads."""
@@ -40,7 +47,7 @@ class Scratch:
     size: int
 
 
-Operand = Activation | Constant | Temporary | Scratch
+Operand = Activation | Constant | TaskConstant | Temporary | Scratch
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,12 @@ class Blob:
             self._append(data)
         return self._places[key]
 
+    def place_each(self, arrays: Array) -> tuple[int, int]:
+        """Byte offset of the first of `arrays` [n, ...], and the bytes from each to the next."""
+        each = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+        stride = aligned(each[0].nbytes)
+        return self.place(np.stack([np.pad(data, (0, stride - data.nbytes)) for data in each])), stride
+
     def _append(self, data: Array) -> None:
         with self.path.open("ab") as file:
             data.tofile(file)

@@ -33,30 +33,39 @@ from intaglio.backends.cpu.lanes import (
     LANES,
     channel_scale,
     fits,
-    pack_scales,
     requantize,
     saturate,
     uniform_numbers,
     uniform_scale,
 )
-from intaglio.backends.cpu.launch import Constant, Launch, Operand, Scratch, Site, grain, rows
+from intaglio.backends.cpu.launch import (
+    Constant,
+    Launch,
+    Operand,
+    Scratch,
+    Site,
+    TaskConstant,
+    grain,
+    rows,
+)
+from intaglio.backends.cpu.matrices import Matrices
 from intaglio.backends.cpu.plain import LinearShape, linear_plain_kernel
 from intaglio.backends.cpu.table import is_bytes, lookup_bytes, spread
+from intaglio.ops.linear import task_flag
 from intaglio.program import Array
 
 ADD_NUMBERS = ("add_a_multiplier", "add_b_multiplier", "add_offset", "add_shift", "add_zero_point")
 
 # Rows whose int16 activations and int32 panel stay near while the weights stream by.
 BLOCK_ROWS = 96
-# Pairs of a panel that leave room in a 32 KiB first-level cache.
-BLOCK_PAIRS = 384
 
 
 class FastShape(NamedTuple):
     """What `linear_kernel` is specialized for, beside the linear itself.
 
     `blocks`: parts of the depth that are summed one after the other; `wide`: sums of blocks are int64; `lanes`: the
-    requantized value is known to fit int32 before it is clamped; `by_panel`: items are panels instead of rows.
+    requantized value is known to fit int32 before it is clamped; `by_panel`: items are panels instead of rows;
+    `queued`: the rows of a block are any number of gathered ones (mixtures of experts).
     """
 
     linear: LinearShape
@@ -64,7 +73,8 @@ class FastShape(NamedTuple):
     blocks: int
     wide: bool
     lanes: bool
-    by_panel: bool
+    by_panel: bool = False
+    queued: bool = False
 
     @property
     def pairs(self) -> int:
@@ -87,7 +97,7 @@ class FastShape(NamedTuple):
     @property
     def copies(self) -> bool:
         """Whether activations are widened or padded into scratch."""
-        return self.linear.x == "int8" or self.linear.depth % 2 == 1
+        return self.queued or self.linear.x == "int8" or self.linear.depth % 2 == 1
 
 
 def linear_kernel(symbol: str, shape: FastShape) -> PrimFunc:
@@ -135,21 +145,21 @@ def _emit_block(body: Body, shape: FastShape, first: Expr, count: Expr, panels: 
         with loop(0, count) as row:
             gemm.emit_widen(body["x"], (first + row) * depth, body["wide_x"], row * 2 * shape.pairs, depth)
     with loop(*panels) as panel:
-        _emit_products(body, shape, panel, first, count)
-        column = _column(panel, shape.linear.channels)
+        emit_products(body, shape, panel, first, count)
+        column = panel_column(panel, shape.linear.channels)
         if shape.lanes:
-            _emit_requantize(body, shape, panel, column, first, count)
+            emit_requantize(body, shape, panel, column, first, count)
         else:
-            _emit_requantize_wide(body, shape, panel, column, first, count)
+            emit_requantize_wide(body, shape, panel, column, first, count)
         _emit_fused(body, shape, column, first, count)
 
 
-def _column(panel: Expr, channels: int) -> Expr:
+def panel_column(panel: Expr, channels: int) -> Expr:
     """First channel of a panel; the last panel is moved back to end with the channels."""
     return bind(tirx.min(panel * PANEL, const(channels - PANEL, "int32")))
 
 
-def _emit_products(body: Body, shape: FastShape, panel: Expr, first: Expr, count: Expr) -> None:
+def emit_products(body: Body, shape: FastShape, panel: Expr, first: Expr, count: Expr) -> None:
     """`acc`: the sums of all rows of the block with one panel."""
     split = shape.blocks > 1
     if split:
@@ -162,7 +172,10 @@ def _emit_products(body: Body, shape: FastShape, panel: Expr, first: Expr, count
         def tile(height: int, row: Expr) -> None:
             _emit_tile(body, shape, height, (first, row), (block * pairs, pairs), start, panel)
 
-        gemm.emit_rows(shape.linear.rows, count, tile)
+        if shape.queued:
+            gemm.emit_any_rows(count, tile)
+        else:
+            gemm.emit_rows(shape.linear.rows, count, tile)
 
 
 def _emit_tile(
@@ -201,17 +214,19 @@ def _emit_tile(
     gemm.emit_tile(shape.isa, height, depth[1], activation, body["weight"], start, initial, finish)
 
 
-def _target(body: Body, linear: LinearShape, column: Expr, first: Expr) -> tuple[Buffer, Expr, int]:
-    """Where requantized values go: (buffer, start, row stride), `y` if something fused follows."""
-    if linear.table or linear.residual:
+def _target(body: Body, shape: FastShape, column: Expr, first: Expr) -> tuple[Buffer, Expr, int]:
+    """Where requantized values go: (buffer, start, row stride), `y` if something follows."""
+    linear = shape.linear
+    if linear.table or linear.residual or shape.queued:
         return body["y"], 0, PANEL
     return body["out"], first * linear.channels + column, linear.channels
 
 
-def _emit_requantize(
+def emit_requantize(
     body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr
 ) -> None:
-    target, start, stride = _target(body, shape.linear, column, first)
+    """`acc` to the result's rows, or to `y`, eight channels at a time."""
+    target, start, stride = _target(body, shape, column, first)
     for half in range(2):
         scale = channel_scale(body["scales"], (panel * 2 + half) * GROUP_WORDS)
         with loop(0, count) as row:
@@ -220,11 +235,11 @@ def _emit_requantize(
             store(target, start + row * stride + half * LANES, saturate(y, shape.linear.dtype), LANES)
 
 
-def _emit_requantize_wide(
+def emit_requantize_wide(
     body: Body, shape: FastShape, panel: Expr, column: Expr, first: Expr, count: Expr
 ) -> None:
     """`scales` holds sixteen multipliers, then sixteen shifts, per panel."""
-    target, start, stride = _target(body, shape.linear, column, first)
+    target, start, stride = _target(body, shape, column, first)
     scales, zero = body["scales"], load(body["numbers"], 0)
     with loop(0, count) as row, loop(0, PANEL) as n:
         scaled = wide(load(body["acc"], row * PANEL + n)) * load(scales, panel * (2 * PANEL) + n)
@@ -291,12 +306,9 @@ def lower_linear(site: Site) -> list[Launch]:
     fast = _fast_shape(site, shape)
     if fast is None:
         attrs = numbers(site, "zero_point", *(ADD_NUMBERS if shape.residual else ()))
-        operands = (
-            *map(site.operand, range(5)),
-            attrs,
-            *map(site.operand, range(5, len(site.inputs))),
-            site.result,
-        )
+        constants = [_by_task(site, site.constant(i)) for i in range(1, 5)]
+        fused = [site.operand(i) for i in range(5, 5 + bool(shape.table) + bool(shape.residual))]
+        operands = (site.operand(0), *constants, attrs, *fused, site.result)
         made = Kernel(linear_plain_kernel, (shape,))
         return [Launch(made, operands, shape.rows, grain(shape.depth * shape.channels))]
     items, share = (fast.panels, 1) if fast.by_panel else (shape.rows, TILE_ROWS)
@@ -307,49 +319,41 @@ def linear_shape(site: Site) -> LinearShape:
     """Sizes and types of the step."""
     x, weight, bias = site.inputs[:3]
     count, depth = rows(x)
+    has_table = site.attr("has_table")
     return LinearShape(
         rows=count,
         depth=depth,
-        channels=weight.shape[0],
+        channels=weight.shape[-2],
         x=x.dtype,
         weight=weight.dtype,
         bias=bias.dtype,
         dtype=site.step.attrs["dtype"],
-        table=site.inputs[5].dtype if site.attr("has_table") else None,
-        residual=site.inputs[-1].dtype if site.attr("has_residual") else None,
+        table=site.inputs[5].dtype if has_table else None,
+        residual=site.inputs[5 + has_table].dtype if site.attr("has_residual") else None,
         result=site.output.dtype,
     )
 
 
 def _fast_shape(site: Site, linear: LinearShape) -> FastShape | None:
     """How to run on tiles, or None where that is not provably exact or not worth it."""
-    wide_acc = linear.bias == "int64"
-    blocks = _depth_blocks(site.constant(1), -minimum(linear.x), wide_acc)
-    if linear.channels < PANEL or blocks is None or not _residual_fits(site, linear):
+    if not _residual_fits(site, linear):
         return None
-    lanes = not wide_acc and _lanes_fit(site, linear)
-    return FastShape(linear, site.isa, blocks, wide_acc, lanes, by_panel=linear.rows < 2 * TILE_ROWS)
+    return fast_shape(linear, site.isa, _matrices(site), by_panel=linear.rows < 2 * TILE_ROWS)
 
 
-def _depth_blocks(weight: Array, reach: int, wide_acc: bool) -> int | None:
-    """The fewest equal parts of the depth that stay in the cache and, for int64 sums, in int32 each.
-
-    int32 sums may wrap in between: they are exact modulo 2^32 and the last one is known to fit.
-    """
-    pairs = gemm.even(weight.shape[1]) // 2
-    magnitude = np.abs(np.pad(weight.astype(np.int64), ((0, 0), (0, weight.shape[1] % 2))))
-    parts = [blocks for blocks in range(1, pairs + 1) if pairs % blocks == 0]
-    for blocks in [*(b for b in parts if pairs // b <= BLOCK_PAIRS), *parts]:
-        largest = magnitude.reshape(len(weight), blocks, -1).sum(axis=2).max(initial=0)
-        if not wide_acc or int(largest) * reach < 1 << 31:
-            return blocks
-    return None
+def fast_shape(
+    linear: LinearShape, isa: Isa, matrices: Matrices, *, by_panel: bool = False, queued: bool = False
+) -> FastShape | None:
+    """How to run a product without residual on tiles, or None where that is not provably exact or not worth it."""
+    blocks = matrices.blocks(linear.x)
+    if linear.channels < PANEL or blocks is None:
+        return None
+    wide_acc, lanes = linear.bias == "int64", matrices.fit_lanes(linear.x)
+    return FastShape(linear, isa, blocks, wide_acc, lanes, by_panel, queued)
 
 
-def _lanes_fit(site: Site, linear: LinearShape) -> bool:
-    weight, bias, multiplier, shift = (site.constant(i) for i in range(1, 5))
-    peak = np.abs(weight.astype(np.int64)).sum(axis=1) * -minimum(linear.x) + np.abs(bias.astype(np.int64))
-    return fits(peak.astype(object) * multiplier.astype(object), shift, site.attr("zero_point"))
+def _matrices(site: Site) -> Matrices:
+    return Matrices.of(site, 1, site.attr("zero_point"))
 
 
 def _residual_fits(site: Site, linear: LinearShape) -> bool:
@@ -366,30 +370,31 @@ def _operands(site: Site, fast: FastShape) -> tuple[Operand, ...]:
     if linear.residual:
         a, b, offset, shift, zero = (site.attr(name) for name in ADD_NUMBERS)
         values += [*uniform_numbers(a, shift, zero, offset), b]
-    scratch = (
+    has_table = linear.table is not None
+    return (
+        site.operand(0),
+        *(_by_task(site, array) for array in _matrices(site).packed(fast.lanes)),
+        Constant(np.array(values + [0] * (10 - len(values)), np.int64)),
+        *([_table(site, fast)] if has_table else []),
+        *([site.operand(5 + has_table)] if linear.residual else []),
+        *scratch(fast),
+        site.result,
+    )
+
+
+def _by_task(site: Site, array: Array) -> Operand:
+    """A constant of the step, or of each of its tasks."""
+    return TaskConstant(array) if task_flag(site.step.attrs) else Constant(array)
+
+
+def scratch(fast: FastShape) -> tuple[Scratch, Scratch, Scratch]:
+    """`wide_x`, `acc` and `y`."""
+    return (
         Scratch(fast.height * fast.pairs * 4 if fast.copies else 64),
         Scratch(fast.height * PANEL * (8 if fast.wide else 4)),
         Scratch((fast.height + 1) * PANEL * 2),
-    )
-    return (
-        site.operand(0),
-        Constant(gemm.pack_weights(site.constant(1))),
-        Constant(gemm.by_panel(site.constant(2))),
-        Constant(_scales(site, fast)),
-        Constant(np.array(values + [0] * (10 - len(values)), np.int64)),
-        *([_table(site, fast)] if linear.table else []),
-        *([site.operand(len(site.inputs) - 1)] if linear.residual else []),
-        *scratch,
-        site.result,
     )
 
 
 def _table(site: Site, fast: FastShape) -> Operand:
     return Constant(spread(site.constant(5))) if fast.bytes_table else site.operand(5)
-
-
-def _scales(site: Site, fast: FastShape) -> Array:
-    multiplier, shift = (gemm.by_panel(site.constant(i)) for i in (3, 4))
-    if fast.lanes:
-        return pack_scales(multiplier, shift, site.attr("zero_point"))
-    return np.concatenate([multiplier, shift], axis=1).astype(np.int64)

@@ -12,6 +12,7 @@ from intaglio.backends.cpu.launch import Launch, Site
 from intaglio.backends.cpu.layernorm import lower_layernorm
 from intaglio.backends.cpu.linear import lower_linear
 from intaglio.backends.cpu.matmul import lower_matmul
+from intaglio.backends.cpu.moe import lower_moe
 from intaglio.backends.cpu.movement import (
     lower_broadcast,
     lower_concat,
@@ -33,6 +34,7 @@ LOWERINGS: dict[str, Callable[[Site], list[Launch]]] = {
     "matmul": lower_matmul,
     "attention": lower_attention,
     "softmax": lower_softmax,
+    "moe": lower_moe,
     "layernorm": lower_layernorm,
     "table": lower_table,
     "add": lower_add,

@@ -41,13 +41,13 @@ def table_kernel(symbol: str, elements: int, source: str, entries: int, result: 
     return body.func
 
 
-def lookup_bytes(isa: Isa, table: Buffer, x: Expr) -> Expr:
-    """``table[x]`` for int8 x 32, from a table as `spread` lays it out. AVX2 only.
+def lookup_bytes(isa: Isa, table: Buffer, x: Expr, start: Expr = 0) -> Expr:
+    """``table[x]`` for int8 x 32, from a table as `spread` lays it out from `start` on. AVX2 only.
 
     All sixteen rows of the table are shuffled by the low four bits; the high ones choose among the results, bit by bit.
     """
     low = bind(x & splat(const(15, "int8"), BYTES))
-    found = [isa.shuffle_bytes(load(table, row * BYTES, BYTES), low) for row in range(16)]
+    found = [isa.shuffle_bytes(load(table, start + row * BYTES, BYTES), low) for row in range(16)]
     for bit in range(4, 8):
         # Only the sign bit of a byte counts, so what a 16-bit shift carries into the next byte does no harm.
         shifted = bits(x, "int16x16") << splat(const(7 - bit, "int16"), 16) if bit < 7 else x
