@@ -266,10 +266,18 @@ def test_int16_pixels():
     refused(writer, "quantize_input .* it makes int16 pixels")
 
 
-def test_several_tokens_out():
+@pytest.mark.parametrize("preset", PRESETS)
+def test_several_tokens_out(preset):
     writer = VitWriter(SMALL)
-    patches(writer)
-    refused(writer, "patch_embed .* the result has 25 tokens, the accelerator stores one")
+    writer.linear(patches(writer), writer.stream, 48, Grid(0.04, 0, "int8"))
+    assert_equal(writer.program(), PRESETS[preset])
+
+
+def test_tokens_of_broken_words():
+    writer = VitWriter(SMALL)
+    writer.linear(patches(writer), writer.stream, 10, Grid(0.04, 0, "int8"))
+    with pytest.raises(UnsupportedError, match=r"linear .* the result has 25 tokens of 10 channels, which fill"):
+        build(writer.program(), PRESETS["tiny"])
 
 
 def test_table_after_layernorm():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.backends.fpga.operations import Buffer, Gemm, Operation
+from intaglio.backends.fpga.operations import Buffer, Experts, Gemm, Operation
 from intaglio.errors import UnsupportedError
 
 
@@ -81,7 +81,7 @@ def _in_place(
     config: AcceleratorConfig,
     index: int,
 ) -> tuple[_Region, int]:
-    residual = operation.residual if isinstance(operation, Gemm) else None
+    residual = operation.residual if isinstance(operation, (Gemm, Experts)) else None
     if residual is not None and residual in places and _same_place(residual, buffer):
         region, offset = places[residual]
         if region.last == index:

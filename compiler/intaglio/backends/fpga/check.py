@@ -80,7 +80,8 @@ class _Checker:
         d, count = self.descriptors[index], self.steps[index]
         if d.kind == "ATTENTION":
             return np.arange(count) // (count // d["heads"])
-        return np.arange(count) if d.kind in ("GEMM", "LAYERNORM") else np.zeros(count, np.int64)
+        tiled = d.kind in ("GEMM", "COMBINE", "LAYERNORM")
+        return np.arange(count) if tiled else np.zeros(count, np.int64)
 
     def _ready(self, index: int, first: int) -> int:
         """How many substeps may have started when no more progress is made; one at a time on a unit's own progress."""
@@ -108,7 +109,7 @@ class _Checker:
         found = touches(d, self.config)
         for touch in found:
             self._check(unit, index, touch, clocks, first, last)
-        if d.kind == "GEMM":
+        if d.kind in ("GEMM", "MOVE_ROWS"):
             self._check_in_place(index, found)
         start = self.progress[unit] - first
         for touch in found:
@@ -154,10 +155,11 @@ class _Checker:
         np.maximum.at(memory[unit], touch.cells[first:last].reshape(-1), done)
 
     def _check_in_place(self, index: int, found: Sequence[Touch]) -> None:
-        """The array's operand is not the result's place."""
-        operand, result = found[0], found[-1]
-        if operand.space == result.space and np.intersect1d(operand.cells, result.cells).size:
-            raise self._error(index, result, "overwrites its own operand")
+        """What is read of bank A is not the result's place."""
+        operand = next(touch for touch in found if touch.space == "A" and not touch.write)
+        for result in (touch for touch in found if touch.space == "A" and touch.write):
+            if np.intersect1d(operand.cells, result.cells).size:
+                raise self._error(index, result, "overwrites its own operand")
 
     def _error(self, index: int, touch: Touch, what: str) -> ScheduleError:
         d = self.descriptors[index]

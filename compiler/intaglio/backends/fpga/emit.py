@@ -9,11 +9,14 @@ import numpy as np
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.backends.fpga import layout
 from intaglio.backends.fpga.allocate import Addresses
+from intaglio.backends.fpga.emit_experts import emit_experts
+from intaglio.backends.fpga.graph import Constants
 from intaglio.backends.fpga.layout import Weights
 from intaglio.backends.fpga.nodes import Access, Node, block, tiled
 from intaglio.backends.fpga.operations import (
     Attention,
     Buffer,
+    Experts,
     Gemm,
     Image,
     LayerNorm,
@@ -28,7 +31,7 @@ from intaglio.program import Step
 SHARE = 0.29
 """Part of the weight buffer that one block takes at most: three fit, so that loads run ahead."""
 
-TABLES = {"activation": 0, "exponential": 1, "pixel": 2}
+TABLES = {"activation": 0, "exponential": 1, "pixel": 2, "router": 3}
 
 
 class Emitter:
@@ -53,6 +56,8 @@ class Emitter:
                     self._gemm(operation)
                 case Attention():
                     self._attention(operation)
+                case Experts():
+                    emit_experts(self, operation)
                 case LayerNorm():
                     self._layernorm(operation)
                 case Store():
@@ -62,10 +67,17 @@ class Emitter:
 
     # --- helpers --------------------------------------------------------------------------------------------------
 
-    def _load(self, node: Node, step: Step, kind: str, ring: str, count: int, data: bytes) -> int:
-        """A load of `count` cells of a ring for a node that comes next; returns the first cell."""
+    def _load(self, node: Node, step: Step, kind: str, ring: str, count: int, *tasks: bytes) -> int:
+        """A load of `count` cells of a ring for a node that comes next; returns the first cell.
+
+        `tasks`: the data, or that of every task.
+        """
         first, earliest = self.rings.take(step, ring, count)
-        node.loads.append(self._loading(node, kind, ring, first, count, data, earliest))
+        data, units = layout.of_tasks(tasks) if len(tasks) > 1 else (tasks[0], 0)
+        load = self._loading(node, kind, ring, first, count, data, earliest)
+        if units:
+            load.fields |= {"select": units, "tasks": len(tasks)}
+        node.loads.append(load)
         return first
 
     def _loading(
@@ -141,16 +153,18 @@ class Emitter:
             slot = self._gemm_block(op, low, high, f"{op.name}{part}", slot)
 
     def _blocks(self, op: Gemm) -> list[tuple[int, int]]:
-        """Column ranges whose weights and parameters leave room for those of the next ones."""
+        return self.column_blocks(len(op.weight), len(op.a.columns) // self.config.depth)
+
+    def column_blocks(self, channels: int, steps: int) -> list[tuple[int, int]]:
+        """Column ranges whose weights (`steps` entries deep) and parameters leave room for those of the next ones."""
         config = self.config
-        steps = len(op.a.columns) // config.depth
-        tiles = -(-len(op.weight) // config.cols)
+        tiles = -(-channels // config.cols)
         most = min(
             int(config.weight_entries * SHARE) // steps, config.param_groups // 3 // config.tile_groups
         )
         count = -(-tiles // max(most, 1))
         edges = [tiles * i // count * config.cols for i in range(count)]
-        return list(zip(edges, [*edges[1:], len(op.weight)], strict=True))
+        return list(zip(edges, [*edges[1:], channels], strict=True))
 
     def _gemm_block(self, op: Gemm, low: int, high: int, comment: str, slot: int | None) -> int | None:
         config = self.config
@@ -160,10 +174,7 @@ class Emitter:
         entries = -(-(high - low) // config.cols) * steps
         if op.table is not None and slot is None:
             slot = self._load(node, op.step, "LOAD_TABLE", "activation", 1, layout.table(op.table))
-        data = layout.params(op.bias[low:high], op.multiplier[low:high], op.shift[low:high])
-        group = self._load(node, op.step, "LOAD_PARAMS", "params", groups, data)
-        data = layout.weights(op.weight[low:high], config)
-        entry = self._load(node, op.step, "LOAD_WEIGHTS", "weights", entries, data)
+        group, entry = self._constants(node, op.step, op.constants, low, high)
         offset, width = op.out.words_of(low, config), op.out.words_of(high - low, config)
         node.fields |= {
             "a_addr": self.addresses.of(op.a, op.out.low), "a_stride": op.a.stride(config),
@@ -185,7 +196,21 @@ class Emitter:
         self._append(node, uses)
         return slot
 
-    def _residual(self, node: Node, op: Gemm, residual: Buffer, low: int, high: int, tiles: int) -> None:
+    def _constants(
+        self, node: Node, step: Step, tasks: Sequence[Constants], low: int, high: int
+    ) -> tuple[int, int]:
+        """Loads of columns low .. high - 1 of a product's constants, for every task; parameter group and entry."""
+        config = self.config
+        groups = (high - low) // config.group
+        entries = -(-(high - low) // config.cols) * (tasks[0].weight.shape[1] // config.depth)
+        data = [layout.params(of.bias[low:high], of.multiplier[low:high], of.shift[low:high]) for of in tasks]
+        group = self._load(node, step, "LOAD_PARAMS", "params", groups, *data)
+        data = [layout.weights(of.weight[low:high], config) for of in tasks]
+        return group, self._load(node, step, "LOAD_WEIGHTS", "weights", entries, *data)
+
+    def _residual(
+        self, node: Node, op: Gemm | Experts, residual: Buffer, low: int, high: int, tiles: int
+    ) -> None:
         offset, width = residual.words_of(low, self.config), residual.words_of(high - low, self.config)
         node.accesses.append(self._tiled(residual, False, op.out.low, tiles, offset, width))
         node.fields |= {
@@ -217,10 +242,10 @@ class Emitter:
         words = op.x.stride(self.config)
         address = self.addresses.of(op.x, op.row)
         fields = {
-            "offset": 0, "addr": address, "words": words, "bank": int(op.x.bank == "X"),
-            "row": op.row % self.config.rows,
+            "offset": op.index * words * self.config.depth, "addr": address, "words": words,
+            "bank": int(op.x.bank == "X"), "row": op.row % self.config.rows,
         }  # fmt: skip
-        self.output_bytes = words * self.config.depth
+        self.output_bytes = max(self.output_bytes, (op.index + 1) * words * self.config.depth)
         self._append(Node("STORE", fields, op.name, "result", [block(op.x.bank, False, address, words)]))
 
     def _attention(self, op: Attention) -> None:

@@ -49,11 +49,22 @@ class Addend:
     attrs: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Constants:
+    """Of a matrix product: weight [channels, depth]; bias, multiplier, shift [channels]."""
+
+    weight: Array
+    bias: Array
+    multiplier: Array
+    shift: Array
+
+
 @dataclass(eq=False)
 class Product(Producer):
     """A matrix product with constant weights [channels, depth], then a table, then a residual, if given.
 
-    `source` is what it reads: None for the patches of the input image.
+    `source` is what it reads: None for the patches of the input image. `tasks`: constants of every task, of which
+    `weight` and the others are the first; empty where all tasks have the same.
     """
 
     source: Operand | None = None
@@ -64,6 +75,24 @@ class Product(Producer):
     zero: int = 0
     wide: bool = False
     table: Array | None = None
+    addend: Addend | None = None
+    steps: tuple[Step, ...] = ()
+    tasks: tuple[Constants, ...] = ()
+
+
+@dataclass(eq=False)
+class Mixture(Producer):
+    """A mixture of experts, then a residual, if given: `first`, `second`: the products of every expert.
+
+    `tables`: the function between them, int8 [1 or experts, 256], or None; `route_table`: [2, 256].
+    """
+
+    source: Operand | None = None
+    logits: Operand | None = None
+    route_table: Array = field(default_factory=lambda: np.zeros((2, 256), np.uint32))
+    first: tuple[Constants, ...] = ()
+    second: tuple[Constants, ...] = ()
+    tables: Array | None = None
     addend: Addend | None = None
     steps: tuple[Step, ...] = ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
@@ -41,6 +43,12 @@ def weights(weight: Array, config: AcceleratorConfig) -> bytes:
     return ports.tobytes()
 
 
+def of_tasks(blocks: Sequence[bytes]) -> tuple[bytes, int]:
+    """Blocks of all tasks one after another, and their distance in units of ALIGNMENT."""
+    units = max(-(-len(block) // ALIGNMENT) for block in blocks)
+    return b"".join(block.ljust(units * ALIGNMENT, b"\0") for block in blocks), units
+
+
 def params(bias: Array, multiplier: Array, shift: Array) -> bytes:
     """8 bytes a channel: bias (int32), multiplier (26 bits), shift (6 bits)."""
     low = bias.astype(np.int64) & 0xFFFFFFFF
@@ -56,7 +64,7 @@ def norm(gain: Array, offset: Array) -> bytes:
 
 
 def table(entries: Array) -> bytes:
-    """256 entries of 16 bits."""
+    """256 entries of 16 bits, signed or not."""
     return (entries.astype(np.int64) & 0xFFFF).astype("<u2").tobytes()
 
 

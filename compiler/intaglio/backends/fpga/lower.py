@@ -9,7 +9,18 @@ import numpy as np
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.support import OTHER_TARGET
 from intaglio.backends.fpga import lanes
-from intaglio.backends.fpga.graph import Attend, Graph, Ints, Norm, Operand, Producer, Product
+from intaglio.backends.fpga.graph import (
+    Attend,
+    Constants,
+    Graph,
+    Ints,
+    Mixture,
+    Norm,
+    Operand,
+    Producer,
+    Product,
+)
+from intaglio.backends.fpga.mixture import experts
 from intaglio.backends.fpga.operations import (
     CONSTANT,
     PAD,
@@ -53,16 +64,22 @@ class _Lowering:
 
     def _store(self) -> None:
         result = self.graph.result
-        producer, row = result.producer, int(result.rows[0])
+        producer, rows = result.producer, result.rows
         bank = "X" if producer.dtype == "int16" else "A"
-        buffer = self._request(producer, result.columns, bank, row, row + 1)
+        buffer = self._request(producer, result.columns, bank, int(rows.min()), int(rows.max()) + 1)
+        if len(rows) > 1 and len(buffer.columns) != len(result.columns):
+            raise refusal(
+                producer.step,
+                f"the result has {len(rows)} tokens of {len(result.columns)} channels, which fill no whole words",
+            )
         if not np.array_equal(buffer.columns[: len(result.columns)], result.columns):
             raise refusal(
                 producer.step,
                 "the result is not in the order in which attention leaves it",
                 f"add a linear layer after it, or {OTHER_TARGET}",
             )
-        self.operations.append(Store(producer.step, buffer, row))
+        for index in np.argsort(rows)[::-1]:
+            self.operations.append(Store(producer.step, buffer, int(rows[index]), int(index)))
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -96,6 +113,8 @@ class _Lowering:
     def _make(self, producer: Producer, buffer: Buffer) -> None:
         if isinstance(producer, Product):
             self._gemm(producer, buffer)
+        elif isinstance(producer, Mixture):
+            self._experts(producer, buffer)
         elif buffer.bank == "X":
             self._copy(producer, buffer)
         elif isinstance(producer, Norm):
@@ -148,6 +167,16 @@ class _Lowering:
         )  # fmt: skip
         self.operations.append(operation)
 
+    def _experts(self, mixture: Mixture, buffer: Buffer) -> None:
+        """Gate logits stay in bank A: the router reads them there, int16 too."""
+        assert mixture.source is not None
+        assert mixture.logits is not None
+        residual = self._residual(mixture, buffer, [])
+        x = self._read(mixture.step, mixture.source, "A", buffer.low, buffer.high)
+        gate = mixture.logits
+        logits = self._request(gate.producer, gate.columns, "A", buffer.low, buffer.high)
+        self.operations.append(experts(mixture, x, logits, buffer, residual, self.config))
+
     def _gemm(self, product: Product, buffer: Buffer) -> None:
         computed = min(buffer.high, product.rows) - buffer.low
         preloads = self._constant_rows(product, buffer)
@@ -177,36 +206,44 @@ class _Lowering:
     def _product(
         self, product: Product, buffer: Buffer, a: Buffer, residual: Buffer | None, rows: int
     ) -> Gemm:
+        one = Constants(product.weight, product.bias, product.multiplier, product.shift)
+        first, *others = [self._constants(product, buffer, a, of) for of in product.tasks or (one,)]
+        add = {} if product.addend is None else product.addend.attrs
+        return Gemm(
+            product.steps[-1], a, buffer, rows, first.weight, first.bias, first.multiplier, first.shift,
+            product.zero, product.wide, product.table, residual, add, (first, *others) if product.tasks else (),
+        )  # fmt: skip
+
+    def _constants(self, product: Product, buffer: Buffer, a: Buffer, of: Constants) -> Constants:
+        """Constants for the columns of `buffer` and of `a`."""
         columns = buffer.columns
         real, index = columns >= 0, np.maximum(columns, 0)
-        weight = np.where(real[:, None], self._weight(product, a)[index], 0).astype(np.int8)
+        weight = np.where(real[:, None], self._weight(product, a, of.weight)[index], 0).astype(np.int8)
         bias, multiplier, shift = (
             np.where(real, values[index].astype(np.int64), filler)
-            for values, filler in ((product.bias, 0), (product.multiplier, 0), (product.shift, 1))
+            for values, filler in ((of.bias, 0), (of.multiplier, 0), (of.shift, 1))
         )
         for lane in np.flatnonzero(columns < PAD):
             bias[lane] = 2 * (lanes.before_table(product, int(columns[lane]) - CONSTANT) - product.zero)
             multiplier[lane] = 1
-        add = {} if product.addend is None else product.addend.attrs
-        return Gemm(
-            product.steps[-1], a, buffer, rows, weight, bias, multiplier, shift, product.zero, product.wide,
-            product.table, residual, add,
-        )  # fmt: skip
+        return Constants(weight, bias, multiplier, shift)
 
-    def _weight(self, product: Product, a: Buffer) -> Array:
+    def _weight(self, product: Product, a: Buffer, given: Array) -> Array:
         """Weights int8 [channels, a's columns]: the depth in the order in which `a` holds it."""
         if product.source is None:
-            extra = len(a.columns) - product.weight.shape[1]
-            return np.pad(product.weight, ((0, 0), (0, extra)))
+            extra = len(a.columns) - given.shape[1]
+            return np.pad(given, ((0, 0), (0, extra)))
         position = {int(c): i for i, c in reversed(list(enumerate(a.columns))) if c >= 0}
         index = np.array([position[int(c)] for c in product.source.columns])
-        weight = np.zeros((len(product.weight), len(a.columns)), np.int64)
-        np.add.at(weight.T, index, product.weight.T)
+        weight = np.zeros((len(given), len(a.columns)), np.int64)
+        np.add.at(weight.T, index, given.T)
         if weight.min(initial=0) < -128 or weight.max(initial=0) > 127:
             raise refusal(product.step, "it reads a channel more than once")
         return weight
 
-    def _residual(self, product: Product, buffer: Buffer, preloads: list[Operation]) -> Buffer | None:
+    def _residual(
+        self, product: Product | Mixture, buffer: Buffer, preloads: list[Operation]
+    ) -> Buffer | None:
         if product.addend is None:
             return None
         other = product.addend.other
@@ -215,6 +252,7 @@ class _Lowering:
                 other.producer, other.columns[buffer.columns[buffer.columns >= 0]], "X",
                 buffer.low, min(buffer.high, product.rows),
             )  # fmt: skip
+        assert isinstance(product, Product)
         return self._constant_residual(product, buffer, other, preloads)
 
     def _constant_residual(

@@ -51,7 +51,7 @@ class Node:
 
 
 def spaces(config: AcceleratorConfig) -> Mapping[str, int]:
-    """Memories whose cells the program manages, and their sizes."""
+    """Memories whose cells the program manages, and their sizes; `routing`: all that a ROUTE leaves."""
     return {
         "A": config.a_words,
         "X": config.x_words,
@@ -61,6 +61,8 @@ def spaces(config: AcceleratorConfig) -> Mapping[str, int]:
         "activation": config.table_slots,
         "exponential": config.table_slots,
         "pixel": 4,
+        "router": 2,
+        "routing": 1,
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.backends.fpga.graph import Ints
+from intaglio.backends.fpga.graph import Constants, Ints
 from intaglio.program import Array, Step
 
 PAD = -1
@@ -100,7 +100,10 @@ class Preload(Operation):
 
 @dataclass(eq=False)
 class Gemm(Operation):
-    """Matrix product: weight int8 [out columns, a columns]; bias, multiplier, shift [out columns]."""
+    """Matrix product: weight int8 [out columns, a columns]; bias, multiplier, shift [out columns].
+
+    `tasks`: constants of every task, the first those above; empty where all tasks have the same.
+    """
 
     a: Buffer
     out: Buffer
@@ -114,6 +117,12 @@ class Gemm(Operation):
     table: Array | None = None
     residual: Buffer | None = None
     add: Mapping[str, int] = field(default_factory=dict)
+    tasks: tuple[Constants, ...] = ()
+
+    @property
+    def constants(self) -> tuple[Constants, ...]:
+        """Of every task, or those that all have."""
+        return self.tasks or (Constants(self.weight, self.bias, self.multiplier, self.shift),)
 
     @property
     def reads(self) -> list[Buffer]:
@@ -148,6 +157,39 @@ class Attention(Operation):
 
 
 @dataclass(eq=False)
+class Experts(Operation):
+    """A mixture of experts: tokens of x to the experts that `logits` choose, the weighted results to `out`.
+
+    `first`, `second`: constants of every expert, [hidden columns, x columns] and [out columns, hidden columns].
+    `tables`: int8 [1 or experts, 256], or None. `places`: one or two buffers, for the rows that an expert takes and
+    later gives; `hidden`: between its products; `slots`: results, those of slot s + 1 after those of slot s.
+    """
+
+    moe: Step
+    x: Buffer
+    logits: Buffer
+    out: Buffer
+    route_table: Array
+    first: tuple[Constants, ...]
+    second: tuple[Constants, ...]
+    tables: Array | None
+    places: tuple[Buffer, ...]
+    hidden: Buffer
+    slots: Buffer
+    residual: Buffer | None = None
+    add: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> list[Buffer]:
+        residual = [] if self.residual is None else [self.residual]
+        return [self.x, self.logits, *self.places, self.hidden, self.slots, *residual]
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
+
+
+@dataclass(eq=False)
 class LayerNorm(Operation):
     """LayerNorm of buffer x (bank X) to bank A."""
 
@@ -167,10 +209,11 @@ class LayerNorm(Operation):
 
 @dataclass(eq=False)
 class Store(Operation):
-    """One row of a buffer to the output."""
+    """One row of a buffer to row `index` of the output."""
 
     x: Buffer
     row: int
+    index: int = 0
 
     @property
     def reads(self) -> list[Buffer]:

@@ -13,7 +13,7 @@ from intaglio.accelerator.progress import growth
 from intaglio.backends.fpga.graph import Ints
 
 BANKS = ("A", "X")
-TABLES = ("activation", "exponential", "pixel")
+TABLES = ("activation", "exponential", "pixel", "router")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,12 @@ class Touch:
 
 
 def touches(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
-    """Everything that `d` reads and writes in memories the program manages."""
-    return _KINDS[d.kind](d, config)
+    """Everything that `d` reads and writes in memories the program manages.
+
+    What depends on the routing counts as if every token had chosen the expert: less than that is ordered too.
+    """
+    chosen = [_range("routing", False, 0, 1)] if d["queue"] else []
+    return [*chosen, *_KINDS[d.kind](d, config)]
 
 
 def _range(space: str, write: bool, first: int, count: int) -> Touch:
@@ -80,13 +84,39 @@ def _copy_kv(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
     else:
         entries = -(-d["rows"] // config.cols) * d["chunks"]
     return [
-        Touch("A", False, source.cells.reshape(1, -1)),
+        _whole(source),
         _range("weights", True, d["entry"], entries),
     ]
 
 
+def _route(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
+    width = -(-d["experts"] // (config.group if d["wide"] else config.depth))
+    logits = _tiles("A", False, d["addr"], d["stride"], -(-d["rows"] // config.rows), width)
+    return [_whole(logits), _range("router", False, 0, 2), _range("routing", True, 0, 1)]
+
+
+def _move_rows(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
+    tiles = -(-d["rows"] // config.rows)
+    source = _tiles("A", False, d["s_addr"], d["s_stride"], tiles, d["chunks"])
+    slots = [
+        _tiles("A", True, d["o_addr"] + slot * d["slot_stride"], d["o_stride"], tiles, d["chunks"])
+        for slot in range(d["k"] if d["scatter"] else 1)
+    ]
+    return [_whole(source), *(_whole(slot) for slot in slots)]
+
+
+def _whole(touch: Touch) -> Touch:
+    """The same cells, for the whole descriptor."""
+    return Touch(touch.space, touch.write, touch.cells.reshape(1, -1))
+
+
 def _gemm(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
-    tiles = growth(d, config)
+    found = _product(d, config)
+    return [_whole(touch) for touch in found] if d["queue"] else found
+
+
+def _product(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
+    tiles = -(-d["rows"] // config.rows)
     entries = -(-d["groups"] // config.tile_groups) * d["k_steps"]
     found = [
         _tiles("A", False, d["a_addr"], d["a_stride"], tiles, d["k_steps"]),
@@ -95,6 +125,19 @@ def _gemm(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
     ]
     if d["table"]:
         found.append(_range("activation", False, d["slot"], 1))
+    if d["residual"]:
+        width = _words(d["groups"], d["r_wide"])
+        found.append(_tiles("X", False, d["r_addr"], d["r_stride"], tiles, width))
+    width = _words(d["groups"], d["o_wide"])
+    return [*found, _tiles(BANKS[d["o_bank"]], True, d["o_addr"], d["o_stride"], tiles, width)]
+
+
+def _combine(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
+    tiles = growth(d, config)
+    found = [_range("routing", False, 0, 1)]
+    for slot in range(d["k"]):
+        addr = d["a_addr"] + slot * d["slot_stride"]
+        found.append(_tiles("A", False, addr, d["a_stride"], tiles, _words(d["groups"], 0)))
     if d["residual"]:
         width = _words(d["groups"], d["r_wide"])
         found.append(_tiles("X", False, d["r_addr"], d["r_stride"], tiles, width))
@@ -139,7 +182,10 @@ _KINDS: dict[str, Callable[[Descriptor, AcceleratorConfig], list[Touch]]] = {
     "LOAD_IMAGE": _load_image,
     "STORE": _store,
     "COPY_KV": _copy_kv,
+    "ROUTE": _route,
+    "MOVE_ROWS": _move_rows,
     "GEMM": _gemm,
     "ATTENTION": _attention,
+    "COMBINE": _combine,
     "LAYERNORM": _layernorm,
 }

@@ -13,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.backends.fpga.graph import Addend, Attend, Graph, Ints, Norm, Operand, Producer, Product
+from intaglio.backends.fpga.graph import (
+    Addend,
+    Attend,
+    Constants,
+    Graph,
+    Ints,
+    Mixture,
+    Norm,
+    Operand,
+    Producer,
+    Product,
+)
+from intaglio.backends.fpga.mixture import mixture
 from intaglio.backends.fpga.refusal import check, refusal
 from intaglio.errors import UnsupportedError
 from intaglio.ops import get
@@ -21,6 +33,8 @@ from intaglio.program import Array, Program, Step
 
 SHIFT = 40
 MOVES = ("reshape", "transpose", "slice", "concat")
+Sum = Product | Mixture
+"""What a residual can be added to."""
 SWAPPED = {"a_multiplier": "b_multiplier", "b_multiplier": "a_multiplier"}
 
 
@@ -51,8 +65,6 @@ class _Tracer:
             )
         last = self.program.steps[-1]
         result = self._operand(last, self.codes[self.program.output], self.program.output)
-        if len(result.rows) != 1:
-            raise refusal(last, f"the result has {len(result.rows)} tokens, the accelerator stores one")
         ph, pw = self.patched.attrs["patch"]
         channels, height, width = self.program.tensors[self.program.input].shape[1:]
         image = (channels, height, width)
@@ -69,7 +81,7 @@ class _Tracer:
     def _step(self, step: Step) -> None:
         actions: dict[str, Callable[[Step], Ints]] = {
             "patch_embed": self._patch_embed, "linear": self._linear, "attention": self._attention,
-            "layernorm": self._layernorm, "table": self._table, "add": self._add,
+            "layernorm": self._layernorm, "table": self._table, "add": self._add, "moe": self._moe,
         }  # fmt: skip
         if step.op == "quantize_input":
             self._quantize_input(step)
@@ -181,14 +193,15 @@ class _Tracer:
         return [tensor.data for tensor in tensors if tensor.data is not None]
 
     def _product(self, step: Step, source: Operand | None, rows: int) -> Product:
-        weight, bias, multiplier, shift = self._constants(step, 1, 4)
-        if int(multiplier.max(initial=0)) >= 1 << 26:
+        arrays, attrs = self._constants(step, 1, 4), step.attrs
+        if int(arrays[2].max(initial=0)) >= 1 << 26:
             raise refusal(step, "a multiplier has more than 26 bits")
-        attrs = step.attrs
+        tasks = tuple(Constants(*of) for of in zip(*arrays, strict=True)) if attrs.get("has_task") else ()
+        one = tasks[0] if tasks else Constants(*arrays)
         return Product(
-            step, rows, weight.shape[0], attrs["dtype"], source=source, weight=weight, bias=bias,
-            multiplier=multiplier, shift=shift, zero=attrs["zero_point"], wide=attrs["dtype"] == "int16",
-            steps=(step,),
+            step, rows, len(one.weight), attrs["dtype"], source=source, weight=one.weight, bias=one.bias,
+            multiplier=one.multiplier, shift=one.shift, zero=attrs["zero_point"], wide=attrs["dtype"] == "int16",
+            steps=(step,), tasks=tasks,
         )  # fmt: skip
 
     def _patch_embed(self, step: Step) -> Ints:
@@ -211,7 +224,8 @@ class _Tracer:
         codes = self._define(product, shape, source.rows)
         if step.attrs["has_residual"]:
             attrs = {k.removeprefix("add_"): v for k, v in step.attrs.items() if k.startswith("add_")}
-            return self._sum(step, codes, self._get(step.inputs[-1]), attrs)
+            residual = step.inputs[-2 if step.attrs.get("has_task") else -1]
+            return self._sum(step, codes, self._get(residual), attrs)
         return codes
 
     def _tabled(self, step: Step, product: Product, table: Array) -> Product:
@@ -265,14 +279,16 @@ class _Tracer:
         numbers = np.unique(a[~constant] >> SHIFT)
         producer = self.producers[int(numbers[0])]
         natural = (a[~constant] & ((1 << SHIFT) - 1)) % a.shape[1] == np.arange(a.shape[1])
-        free = isinstance(producer, Product) and producer.addend is None and not producer.constants
+        free = isinstance(producer, Sum) and producer.addend is None and not producer.constants
+        if isinstance(producer, Mixture) and self._constant(b).any():
+            return False
         return bool(free and len(numbers) == 1 and producer.channels == a.shape[1] and natural.all())  # type: ignore[union-attr]
 
     def _residual(
         self, step: Step, main: Operand, other: Operand, attrs: Any, shape: tuple[int, ...]
     ) -> Ints:
         product = main.producer
-        assert isinstance(product, Product)
+        assert isinstance(product, Sum)
         if (main.rows != other.rows).any() or (other.columns != main.columns).any():
             raise refusal(step, "its operands are in different orders")
         if other.producer.channels != product.channels:
@@ -303,7 +319,7 @@ class _Tracer:
         assert isinstance(data, np.ndarray)
         return data.dtype
 
-    def _with(self, step: Step, product: Product, other: Operand | Array, attrs: dict[str, Any]) -> Product:
+    def _with(self, step: Step, product: Sum, other: Operand | Array, attrs: dict[str, Any]) -> Sum:
         steps = product.steps if step in product.steps else (*product.steps, step)
         return replace(product, addend=Addend(other, attrs), dtype=attrs["dtype"], steps=steps, constants=[])
 
@@ -330,6 +346,13 @@ class _Tracer:
         )
         tokens = self._define(attend, (queries, heads * depth), q.rows)
         return tokens.reshape(1, queries, heads, depth).transpose(0, 2, 1, 3)
+
+    def _moe(self, step: Step) -> Ints:
+        source, logits = (self._operand(step, self._get(name), name) for name in step.inputs[:2])
+        if not np.array_equal(source.rows, logits.rows):
+            raise refusal(step, "its gate logits are of other tokens, or in another order")
+        producer = mixture(step, source, logits, self._constants(step, 2, len(step.inputs) - 2))
+        return self._define(producer, self.program.tensors[step.output].shape, source.rows)
 
     def _heads(self, step: Step, name: str) -> Operand:
         """q, k or v [1, H, T, D] as an operand whose columns are [H, D]."""

@@ -11,6 +11,9 @@ from intaglio.accelerator.descriptors import UNITS
 from intaglio.backends.fpga.graph import Ints
 from intaglio.backends.fpga.nodes import Access, Node, spaces
 
+TILED = ("GEMM", "COMBINE", "LAYERNORM")
+"""Kinds that wait row tile by row tile."""
+
 
 class Tracker:
     """Per memory, unit and cell: that unit's progress at which its last write, and its last read, is over.
@@ -67,9 +70,7 @@ class Tracker:
     def needed(self, node: Node) -> Ints:
         """Progress [units, substeps that may wait] that must be reached first."""
         tiles = node.substeps // node.heads
-        points = (
-            node.heads if node.kind == "ATTENTION" else tiles if node.kind in ("GEMM", "LAYERNORM") else 1
-        )
+        points = node.heads if node.kind == "ATTENTION" else tiles if node.kind in TILED else 1
         needed = np.zeros((len(UNITS), points), np.int64)
         own = UNITS.index(node.unit)
         for access in node.accesses:
