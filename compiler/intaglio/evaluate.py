@@ -55,6 +55,7 @@ def evaluate(
     how: Normalization,
     device: str | None = None,
     threads: int | None = None,
+    task: int = 0,
     model_path: Path | None = None,
     float_path: Path | None = None,
     progress: Progress = lambda _, __: None,
@@ -66,13 +67,14 @@ def evaluate(
     work goes on. Raises InputError where the images do not fit.
     """
     program = artifact.program
+    program.check_task(task)
     _check_fit(program, dataset)
     source = source_model(artifact, model_path)
     float_model = float_path or float_sibling(source)
     with Executor(artifact, device, threads) as executor:
         top1 = _top1(
             dataset,
-            lambda pixels: dequantize(program, executor.run(integers(program, Samples(pixels), how))),
+            lambda pixels: dequantize(program, executor.run(integers(program, Samples(pixels), how), task)),
             lambda done: progress("integers", done),
         )
         used = executor.device
@@ -83,8 +85,10 @@ def evaluate(
         top1=top1,
         top1_float=None
         if float_model is None
-        else _oracle_top1(float_model, "float", dataset, how, progress),
-        top1_onnxruntime=_oracle_top1(source, "ONNX Runtime", dataset, how, progress),
+        else _oracle_top1(Oracle(float_model, as_written=False, task=task), "float", dataset, how, progress),
+        top1_onnxruntime=_oracle_top1(
+            Oracle(source, as_written=False, task=task), "ONNX Runtime", dataset, how, progress
+        ),
     )
 
 
@@ -103,8 +107,9 @@ def _check_fit(program: Program, dataset: Dataset) -> None:
         raise InputError(f"{dataset.name}: expected a model that ends in logits, not in class indices.")
 
 
-def _oracle_top1(path: Path, title: str, dataset: Dataset, how: Normalization, progress: Progress) -> float:
-    oracle = Oracle(path, as_written=False)
+def _oracle_top1(
+    oracle: Oracle, title: str, dataset: Dataset, how: Normalization, progress: Progress
+) -> float:
     return _top1(dataset, lambda pixels: oracle.run(how.apply(pixels)), lambda done: progress(title, done))
 
 

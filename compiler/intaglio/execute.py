@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "c", "csim", "iss", "reference")
 """Every execution, the fastest first: `csim` and `iss` run the accelerator's program, as C++ and in its simulator."""
 
-Batch = Callable[[Array], Array]
+Batch = Callable[[Array, int], Array]
+"""Samples of one call and the task to results."""
 
 
 def library(artifact: Artifact) -> Path | None:
@@ -108,22 +109,23 @@ class Executor:
     def output(self) -> Tensor:
         return self.program.tensors[self.program.output]
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Array, task: int = 0) -> Array:
         """Integers in, integers out: `x` [N, ...] of the program's input type -> [N, ...] of its output type.
 
         N is any number; the last call is filled up with copies of its last sample. Raises InputError if the type or
-        the shape of a sample does not fit.
+        the shape of a sample does not fit, or the program has no such task.
         """
         self._check(x)
+        self.program.check_task(task)
         results = []
         for start in range(0, len(x), self.batch):
             part = x[start : start + self.batch]
-            results.append(self._run_batch(_fill(part, self.batch))[: len(part)])
+            results.append(self._run_batch(_fill(part, self.batch), task)[: len(part)])
         return np.concatenate(results)
 
-    def logits(self, images: Array) -> NDArray[np.float64]:
+    def logits(self, images: Array, task: int = 0) -> NDArray[np.float64]:
         """Real values (or, for a model that takes them, uint8 pixels) [N, ...] -> real results float64 [N, ...]."""
-        return dequantize(self.program, self.run(quantize(self.program, images)))
+        return dequantize(self.program, self.run(quantize(self.program, images), task))
 
     def _check(self, x: Array) -> None:
         if x.dtype != np.dtype(self.input.dtype) or x.shape[1:] != tuple(self.input.shape[1:]) or not len(x):
@@ -135,7 +137,7 @@ class Executor:
         if self.device not in DEVICES:
             raise InputError(f"the device must be one of {', '.join(DEVICES)}, not {self.device!r}.")
         if self.device == "reference":
-            return lambda x: reference.run(self.program, x)
+            return lambda x, task: reference.run(self.program, x, task=task)
         if self.device in ("csim", "iss"):
             return self._open_accelerator()
         self.library = self._find_library() if self.device == "cpu" else self._build_c()
@@ -148,17 +150,17 @@ class Executor:
     def _open_accelerator(self) -> Batch:
         """The accelerator's program, one image at a time as its input buffer holds it."""
         compiled = fpga.load(self.artifact)
-        run: Callable[[list[bytes]], list[bytes]]
+        run: Callable[[list[bytes], int], list[bytes]]
         if self.device == "csim":
             own = artifacts.sources(self.artifact, hls.FOLDER)
-            run = Csim(compiled.config, compiled.program, compiled.weights, own).run
+            run = _first_task_only(Csim(compiled.config, compiled.program, compiled.weights, own))
         else:
             simulator = Simulator(compiled.config, compiled.program, compiled.weights)
-            run = lambda images: [simulator.run(image) for image in images]  # noqa: E731
-        return lambda x: np.concatenate(
+            run = lambda images, task: [simulator.run(image, task=task) for image in images]  # noqa: E731
+        return lambda x, task: np.concatenate(
             [
                 fpga.result(self.output, data)
-                for data in run([np.ascontiguousarray(image).tobytes() for image in x])
+                for data in run([np.ascontiguousarray(image).tobytes() for image in x], task)
             ]
         )
 
@@ -180,6 +182,15 @@ class Executor:
         except ToolError:
             self.close()
             raise
+
+
+def _first_task_only(csim: Csim) -> Callable[[list[bytes], int], list[bytes]]:
+    def run(images: list[bytes], task: int) -> list[bytes]:
+        if task:
+            raise InputError(f"csim computes task 0 only, not {task}; take --device iss.")
+        return csim.run(images)
+
+    return run
 
 
 def _write_c(program: Program, folder: Path) -> Path:

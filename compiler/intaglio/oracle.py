@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +59,11 @@ def input_shape(path: Path) -> list[int]:
 
 
 class Oracle:
-    """One ONNX model with one input and one output."""
+    """One ONNX model with one input, perhaps a task beside it, and one output."""
 
-    def __init__(self, path: Path, *, as_written: bool, threads: int = 1) -> None:
-        """`as_written`: compute every node as the graph says, instead of fusing Q/DQ pairs into int8 kernels.
+    def __init__(self, path: Path, *, as_written: bool, threads: int = 1, task: int = 0) -> None:
+        """`task`: what a second input, of integers, gets. `as_written`: compute every node as the graph says, instead
+        of fusing Q/DQ pairs into int8 kernels.
 
         ONNX Runtime's fused u8 x s8 kernels saturate their 16-bit sums on processors without VNNI. Raises ModelError
         if it cannot load the model.
@@ -78,7 +80,10 @@ class Oracle:
         except Exception as error:  # its exceptions have no common base but Exception
             raise ModelError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}.") from error
         self._path = path
-        self._input = self._session.get_inputs()[0]
+        inputs = self._session.get_inputs()
+        self._input = next((value for value in inputs if value.type in _TYPES), inputs[0])
+        others = [value for value in inputs if value.name != self._input.name]
+        self._others = {value.name: _task(path, value, task) for value in others}
 
     @property
     def batch(self) -> int | None:
@@ -111,10 +116,21 @@ class Oracle:
         if dtype is None:
             raise InputError(f"{self._path}: expected an input of real values, not {self._input.type}.")
         try:
-            result = self._session.run(None, {self._input.name: x.astype(dtype)})[0]
+            result = self._session.run(None, {self._input.name: x.astype(dtype)} | self._others)[0]
         except Exception as error:
             raise InputError(f"{self._path}: ONNX Runtime cannot run it: {_first_line(error)}.") from error
         return np.asarray(result, np.float64)
+
+
+def _task(path: Path, value: Any, task: int) -> NDArray[Any]:
+    """The task as the model's second input takes it."""
+    dtype = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}.get(value.type)
+    if dtype is None or math.prod(size if isinstance(size, int) else 0 for size in value.shape) != 1:
+        raise InputError(
+            f"{path}: expected a task (one int32 or int64) beside the image, "
+            f"not {value.name!r}, {value.type} {value.shape}."
+        )
+    return np.full(value.shape, task, dtype)
 
 
 def _fill(part: NDArray[Any], batch: int | None) -> NDArray[Any]:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Artifact, Debug, Device, Json, Onnx, Threads, at_least_one
+from intaglio.cli.options import Artifact, Debug, Device, Json, Onnx, Task, Threads, at_least_one
 from intaglio.cli.progress import bars
 from intaglio.cli.tables import percent, table
 from intaglio.errors import InputError
@@ -17,13 +17,15 @@ from intaglio.errors import InputError
 if TYPE_CHECKING:
     from intaglio.evaluate import EvaluateReport
 
-DATASETS = ("fashion-mnist",)
+DATASETS = ("fashion-mnist", "fashion-mnist-groups")
 
 
 @command
 def evaluate(
     folder: Artifact,
-    dataset: Annotated[str, typer.Option(help="Labelled images: fashion-mnist.")] = "fashion-mnist",
+    dataset: Annotated[
+        str, typer.Option(help="Labelled images: fashion-mnist, fashion-mnist-groups.")
+    ] = "fashion-mnist",
     count: Annotated[
         int | None, typer.Option(help="The first images only (default: all there are).", show_default=False)
     ] = None,
@@ -34,6 +36,7 @@ def evaluate(
         Device | None, typer.Option(help="Execution (default: the fastest there is).", show_default=False)
     ] = None,
     threads: Threads = None,
+    task: Task = 0,
     model: Onnx = None,
     float_model: Annotated[
         Path | None,
@@ -46,7 +49,8 @@ def evaluate(
 ) -> Result:
     """Measure top-1 accuracy of the compiled model, its source and the float model.
 
-    Fashion-MNIST: 10,000 images with the Debian package dataset-fashion-mnist, the 1,000 that ship without it.
+    Fashion-MNIST: 10,000 images with the Debian package dataset-fashion-mnist, the 1,000 that ship without it. The
+    groups of fashion-mnist-groups: tops, trousers, dress, footwear, bag.
     """
     if dataset not in DATASETS:
         raise InputError(f"--dataset: expected {' or '.join(DATASETS)}, not {dataset!r}.")
@@ -55,9 +59,11 @@ def evaluate(
     from intaglio import artifact, feed
     from intaglio import evaluate as library
     from intaglio.data import fashion_mnist
-    from intaglio.data.datasets import FASHION_MNIST_NORMALIZATION
+    from intaglio.data.datasets import FASHION_MNIST_GROUPS, FASHION_MNIST_NORMALIZATION
 
     images = fashion_mnist(data).first(count)
+    if dataset == "fashion-mnist-groups":
+        images = images.grouped(FASHION_MNIST_GROUPS)
     compiled = artifact.load(folder)
     how = feed.normalization(compiled) or FASHION_MNIST_NORMALIZATION
     with bars(len(images.images)) as progress:
@@ -67,6 +73,7 @@ def evaluate(
             how=how,
             device=device,
             threads=threads,
+            task=task,
             model_path=model,
             float_path=float_model,
             progress=progress,

@@ -26,6 +26,7 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Threads of the compiled library (default: as compiled).", show_default=False),
 ]
+Task = Annotated[int, typer.Option("--task", help="Number of the task, for a model with several.")]
 Mean = Annotated[
     str | None,
     typer.Option(

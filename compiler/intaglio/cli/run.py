@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Artifact, Debug, Device, Json, Mean, Std, Threads, at_least_one
+from intaglio.cli.options import Artifact, Debug, Device, Json, Mean, Std, Task, Threads, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import table
 from intaglio.errors import InputError
@@ -25,6 +25,7 @@ def run(
         Device | None, typer.Option(help="Execution (default: the fastest there is).", show_default=False)
     ] = None,
     threads: Threads = None,
+    task: Task = 0,
     labels: Annotated[
         Path | None, typer.Option(help="Names of the classes, one per line.", show_default=False)
     ] = None,
@@ -50,13 +51,15 @@ def run(
     from intaglio.execute import Executor
 
     compiled = artifact.load(folder)
+    compiled.program.check_task(task)
     spec = compiled.manifest.output
     names = None if labels is None else load_labels(labels, spec.shape[-1])
     given = load_samples(samples, compiled.manifest.input.shape[1:])
     how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
     with steps("run") as progress, Executor(compiled, device, threads) as executor:
         progress(f"{len(given)} samples on {executor.device}")
-        results = feed.dequantize(compiled.program, executor.run(feed.integers(compiled.program, given, how)))
+        integers = executor.run(feed.integers(compiled.program, given, how), task)
+    results = feed.dequantize(compiled.program, integers)
     if output is not None:
         np.save(output, results)
     ranked = top_classes(results, top, names, indices=spec.scale is None)

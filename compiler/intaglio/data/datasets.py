@@ -19,6 +19,9 @@ FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_NORMALIZATION = Normalization((0.2860,), (0.3530,))
 """Mean and standard deviation of the training set's pixels."""
 
+FASHION_MNIST_GROUPS = (0, 1, 0, 2, 0, 3, 0, 3, 4, 3)
+"""The garment group of every class: tops, trousers, dress, footwear, bag."""
+
 _SPLITS = ("t10k", "t1k")
 
 
@@ -38,6 +41,11 @@ class Dataset:
                 f"--count: expected 1 to {len(self.images)} images of {self.source}, not {count}."
             )
         return Dataset(self.name, self.source, self.images[:count], self.labels[:count])
+
+    def grouped(self, groups: tuple[int, ...]) -> Dataset:
+        """The same images with the group of their class as label; `groups`: the group of every class."""
+        labels = np.array(groups, np.uint8)[self.labels]
+        return Dataset(f"{self.name}-groups", self.source, self.images, labels)
 
 
 def fashion_mnist(folder: Path | None = None) -> Dataset:
