@@ -1,4 +1,4 @@
-"""Vision Transformers with mixtures of experts, for the accelerator: every routing that a gate can be made to choose."""
+"""Vision Transformers with mixtures of experts, and gates that choose what a test wants."""
 
 from __future__ import annotations
 

@@ -11,6 +11,10 @@ from intaglio.accelerator.config import PRESETS
 from intaglio.accelerator.descriptors import ProgramFile
 from intaglio.backends import fpga
 from intaglio.backends.fpga.build import build
+from intaglio.backends.fpga.lower import lower
+from intaglio.backends.fpga.operations import Experts
+from intaglio.backends.fpga.trace import trace
+from intaglio.errors import UnsupportedError
 from intaglio.hw.iss import Simulator
 from intaglio.hw.iss.routing import RoutingRecord, layers
 from intaglio.ops.reference import run
@@ -48,3 +52,72 @@ def test_routings(routing, preset):
         case "empty experts":
             assert layer.tokens[2:] == (0, 0, 0)
             assert layer.bytes_saved > layer.bytes_read > 0
+
+
+@pytest.mark.parametrize("preset", ["tiny", "medium", "large"])
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        Mixture(function="own", experts=7, k=3),
+        Mixture(function="none", logits="int8", normalize=False),
+        Mixture(experts=4, k=4, hidden=40),
+        Mixture(experts=1, k=1, normalize=False),
+        Mixture(experts=8, k=1, hidden=200, function="own", normalize=False),
+        Mixture(tasks=3),
+    ],
+    ids=lambda mixture: f"{mixture.function}-{mixture.experts}-{mixture.k}-{mixture.tasks}",
+)
+def test_kinds(mixture, preset):
+    simulated(MixtureWriter(mixture, replace(SMALL, layers=3)).build(), PRESETS[preset])
+
+
+@pytest.mark.parametrize("preset", ["tiny", "large"])
+def test_int16_stream(preset):
+    """The sum of the experts is added to int16; several mixtures follow each other."""
+    vit = replace(SMALL, residual="int16", layers=4)
+    simulated(MixtureWriter(Mixture(tasks=2), vit).build(whole=True), PRESETS[preset])
+
+
+def test_few_words():
+    """One place for the tokens of an expert instead of two; none of the rest changes."""
+    program = MixtureWriter(Mixture(hidden=128)).build(whole=True)
+    config = PRESETS["tiny"]
+    wide = places(program, config)
+    config = config.model_copy(update={"a_words": 300})
+    assert (wide, places(program, config)) == (2, 1)
+    simulated(program, config)
+
+
+def places(program, config):
+    (op,) = [op for op in lower(trace(program), config) if isinstance(op, Experts)]
+    return len(op.places)
+
+
+def test_empty_experts_cost_nothing():
+    """What the program reads of weights is what the experts that were chosen have."""
+    config = PRESETS["large"]
+    for experts in (4, 8):
+        mixture = Mixture(experts=experts, routing="empty experts")
+        (layer,) = simulated(MixtureWriter(mixture).build(), config)
+        assert layer.experts_loaded == 2
+        assert layer.bytes_saved == (experts - 2) * layer.bytes_read / 2
+
+
+@pytest.mark.parametrize(
+    ("mixture", "config", "message"),
+    [
+        (
+            Mixture(experts=5), {"experts": 4},
+            "it has 5 experts, the configuration's router chooses from 4; raise experts in .* to at least 5",
+        ),
+        (
+            Mixture(), {"max_keys": 16},
+            "it routes 26 tokens, the configuration allows 16; raise max_keys in the configuration to at least 26",
+        ),
+    ],
+)  # fmt: skip
+def test_refused(mixture, config, message):
+    writer = MixtureWriter(mixture)
+    writer.moe(writer.patches())
+    with pytest.raises(UnsupportedError, match=rf"^moe .* does not run on the accelerator: {message}\.$"):
+        build(writer.program(), PRESETS["tiny"].model_copy(update=config))
