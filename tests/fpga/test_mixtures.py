@@ -83,7 +83,7 @@ def test_few_words():
     program = MixtureWriter(Mixture(hidden=128)).build(whole=True)
     config = PRESETS["tiny"]
     wide = places(program, config)
-    config = config.model_copy(update={"a_words": 300})
+    config = config.model_copy(update={"a_words": 336})
     assert (wide, places(program, config)) == (2, 1)
     simulated(program, config)
 
