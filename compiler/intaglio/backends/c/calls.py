@@ -4,65 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from intaglio.backends.c.constants import Constants
-from intaglio.backends.c.names import ctype, number, short
-from intaglio.program import Program, Step, Tensor
-
-Value = int | str | list[int]
-
-
-@dataclass(frozen=True)
-class Function:
-    """One C function: a template of an op, made concrete by `types` (what the template calls `v`)."""
-
-    name: str
-    template: str
-    types: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call `function(inputs..., output, &(struct){fields}[, scratch])`."""
-
-    function: Function
-    inputs: tuple[str, ...]
-    fields: Mapping[str, Value]
-    scratch: int = 0
-
-    @property
-    def arguments(self) -> list[str]:
-        """The fields as C text: `.name = value`."""
-        return [f".{name} = {_spell(value)}" for name, value in self.fields.items()]
-
-
-@dataclass(frozen=True)
-class Lowering:
-    """What the lowering of one step looks at."""
-
-    program: Program
-    step: Step
-    constants: Constants
-
-    @property
-    def attrs(self) -> Mapping[str, Any]:
-        return self.step.attrs
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        return [self.program.tensors[name] for name in self.step.inputs]
-
-    @property
-    def output(self) -> Tensor:
-        return self.program.tensors[self.step.output]
-
-    def pick(self, *names: str) -> dict[str, Value]:
-        """Integer attributes that are fields of the same name."""
-        return {name: int(self.attrs[name]) for name in names}
+from intaglio.backends.c.call import Call, Function, Lowering, Value, element_count, row_count
+from intaglio.backends.c.moe import moe
+from intaglio.backends.c.names import ctype, short
+from intaglio.ops.linear import task_flag
+from intaglio.program import Tensor
 
 
 def calls(lowering: Lowering) -> list[Call]:
@@ -70,28 +20,12 @@ def calls(lowering: Lowering) -> list[Call]:
     return LOWER[lowering.step.op](lowering)
 
 
-def _spell(value: Value) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "{" + ", ".join(map(number, value)) + "}"
-    return number(value)
-
-
-def _rows(tensor: Tensor) -> int:
-    return math.prod(tensor.shape[:-1])
-
-
-def _size(tensor: Tensor) -> int:
-    return math.prod(tensor.shape)
-
-
 # --- products ---------------------------------------------------------------------------------------------------
 
 
 def _linear(low: Lowering) -> list[Call]:
     x = low.inputs[0]
-    fields: dict[str, Value] = {"rows": _rows(x), **_weights(low)}
+    fields: dict[str, Value] = {"rows": row_count(x), **_weights(low)}
     types = _linear_types(low)
     name = _linear_name("linear", types)
     if low.attrs["has_table"]:
@@ -101,7 +35,7 @@ def _linear(low: Lowering) -> list[Call]:
         fields["table"] = low.constants.add(table)
     inputs = [low.step.inputs[0]]
     if low.attrs["has_residual"]:
-        residual = low.inputs[-1]
+        residual = low.inputs[5 + low.attrs["has_table"]]
         types |= {"residual": ctype(residual.dtype)}
         name += f"_add_{short(residual.dtype)}_{short(low.output.dtype)}"
         fields |= {f"add_{key}": int(low.attrs[f"add_{key}"]) for key in _ADD_FIELDS}
@@ -147,16 +81,26 @@ def _linear_name(op: str, types: Mapping[str, Any]) -> str:
 
 def _weights(low: Lowering) -> dict[str, Value]:
     weight, bias, multiplier, shift = low.inputs[1:5]
-    outputs, inputs = weight.shape
+    outputs, inputs = weight.shape[-2:]
     return {
         "inputs": inputs,
         "outputs": outputs,
-        "weight": low.constants.add(weight),
-        "bias": low.constants.add(bias, low.attrs["acc_dtype"]),
-        "multiplier": low.constants.add(multiplier),
-        "shift": low.constants.add(shift, "uint8"),
+        "weight": _of_task(low, weight, weight.dtype),
+        "bias": _of_task(low, bias, low.attrs["acc_dtype"]),
+        "multiplier": _of_task(low, multiplier, multiplier.dtype),
+        "shift": _of_task(low, shift, "uint8"),
         **low.pick("zero_point"),
     }
+
+
+def _of_task(low: Lowering, tensor: Tensor, dtype: str) -> str:
+    """A constant, or with tasks the part that belongs to the one that runs."""
+    expression = low.constants.add(tensor, dtype)
+    return (
+        f"{expression} + task * {element_count(tensor) // tensor.shape[0]}"
+        if task_flag(low.attrs)
+        else expression
+    )
 
 
 def _centred(tensor: Tensor, zero_point: int) -> str:
@@ -262,7 +206,7 @@ def _softmax(low: Lowering) -> list[Call]:
         "exponential": f"exponential_{short(x.dtype)}", "wide_scores": x.dtype == "int16",
     }  # fmt: skip
     fields: dict[str, Value] = {
-        "rows": _rows(x),
+        "rows": row_count(x),
         "columns": x.shape[-1],
         "exp_table": low.constants.add(table),
     }
@@ -281,7 +225,7 @@ def _layernorm(low: Lowering) -> list[Call]:
     types = {"x": ctype(x.dtype), "out": ctype(low.output.dtype), "out_short": short(low.output.dtype)}
     name = f"layernorm_{short(x.dtype)}_{short(low.output.dtype)}" + ("_rounded" if rounded else "")
     fields: dict[str, Value] = {
-        "rows": _rows(x), "channels": x.shape[-1],
+        "rows": row_count(x), "channels": x.shape[-1],
         "gain": low.constants.add(gain), "offset": low.constants.add(offset), **low.pick("eps", "shift", "zero_point"),
     }  # fmt: skip
     return [Call(Function(name, "layernorm", types | {"rounded": rounded}), low.step.inputs[:1], fields)]
@@ -291,7 +235,7 @@ def _table(low: Lowering) -> list[Call]:
     x, table = low.inputs
     types = {"x": ctype(x.dtype), "out": ctype(table.dtype), "x_min": f"{x.dtype.upper()}_MIN"}
     name = f"table_{short(x.dtype)}_{short(table.dtype)}"
-    fields: dict[str, Value] = {"size": _size(x), "table": low.constants.add(table)}
+    fields: dict[str, Value] = {"size": element_count(x), "table": low.constants.add(table)}
     return [Call(Function(name, "table", types), low.step.inputs[:1], fields)]
 
 
@@ -314,9 +258,9 @@ def _add(low: Lowering) -> list[Call]:
     a, b = low.inputs
     dtypes = (a.dtype, b.dtype, low.output.dtype)
     types = {"a": ctype(a.dtype), "b": ctype(b.dtype), "out": ctype(dtypes[2]), "out_short": short(dtypes[2])}
-    inner = _size(b)
+    inner = element_count(b)
     fields: dict[str, Value] = {
-        "rows": _size(a) // inner if inner else 0,
+        "rows": element_count(a) // inner if inner else 0,
         "columns": inner,
         **low.pick(*_ADD_FIELDS),
     }
@@ -326,11 +270,11 @@ def _add(low: Lowering) -> list[Call]:
 def _rescale(low: Lowering) -> list[Call]:
     x, multiplier, offset = low.inputs
     dtype = low.output.dtype
-    per_channel = max(_size(multiplier), _size(offset)) > 1
+    per_channel = max(element_count(multiplier), element_count(offset)) > 1
     types = {"x": ctype(x.dtype), "out": ctype(dtype), "out_short": short(dtype), "per_channel": per_channel}
     name = f"rescale_{short(x.dtype)}_{short(dtype)}" + ("_channels" if per_channel else "")
     shape: dict[str, Value] = (
-        {"rows": _rows(x), "channels": x.shape[-1]} if per_channel else {"size": _size(x)}
+        {"rows": row_count(x), "channels": x.shape[-1]} if per_channel else {"size": element_count(x)}
     )
     factors = {
         key: _per_channel(low, tensor, per_channel)
@@ -384,7 +328,7 @@ def _argmax(low: Lowering) -> list[Call]:
 def _topk(low: Lowering) -> list[Call]:
     x = low.inputs[0]
     types = {"x": ctype(x.dtype)}
-    fields: dict[str, Value] = {"rows": _rows(x), "columns": x.shape[-1], **low.pick("k")}
+    fields: dict[str, Value] = {"rows": row_count(x), "columns": x.shape[-1], **low.pick("k")}
     return [Call(Function(f"topk_{short(x.dtype)}", "topk", types), low.step.inputs, fields)]
 
 
@@ -397,7 +341,7 @@ def _strides(shape: Sequence[int]) -> list[int]:
 
 
 def _reshape(low: Lowering) -> list[Call]:
-    return _strided(low, [_size(low.output)], [1])
+    return _strided(low, [element_count(low.output)], [1])
 
 
 def _transpose(low: Lowering) -> list[Call]:
@@ -484,6 +428,7 @@ LOWER: dict[str, Callable[[Lowering], list[Call]]] = {
     "matmul": _matmul,
     "attention": _attention,
     "softmax": _softmax,
+    "moe": moe,
     "layernorm": _layernorm,
     "table": _table,
     "add": _add,

@@ -14,7 +14,7 @@ _TYPES = {
 _RESERVED = re.compile(
     "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register"
     "|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while|asm|typeof"
-    "|arena|input|output|workspace|scratch|mem(cpy|set|move|cmp)|main|size_t"
+    "|arena|input|output|task|workspace|scratch|mem(cpy|set|move|cmp)|main|size_t"
 )
 
 _MAX_LENGTH = 56

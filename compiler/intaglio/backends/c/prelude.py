@@ -27,7 +27,7 @@ def helpers(bodies: str, template: Template) -> list[str]:
 
 
 _NARROW = ("i8", "i16")
-_SIMPLE = ("exponential_i8", "exponential_i16", "square_root")
+_SIMPLE = ("exponential_i8", "exponential_i16", "gate_weight", "square_root")
 
 
 def _dot(module: Any, name: str) -> str:

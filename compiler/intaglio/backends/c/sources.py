@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from intaglio.backends import arena as memory
 from intaglio.backends import generator, program_hash
-from intaglio.backends.c.calls import Call, Function, Lowering, calls
+from intaglio.backends.c.call import Call, Function, Lowering
+from intaglio.backends.c.calls import calls
 from intaglio.backends.c.constants import Constant, Constants, row_width
 from intaglio.backends.c.names import Names, ctype
 from intaglio.backends.c.prelude import helpers
@@ -78,6 +79,11 @@ class _Emitter:
     def workspace_bytes(self) -> int:
         return max(self.arena.size + self.scratch, _WORKSPACE_ALIGNMENT)
 
+    @property
+    def tasks(self) -> int:
+        """Number of tasks; 0 for a program without a task input."""
+        return self.program.tasks if self.program.task is not None else 0
+
     def _lower(self, step: Step) -> _Lowered:
         if memory.is_alias(self.arena, step):
             return _Lowered(step, [], True)
@@ -114,7 +120,9 @@ class _Emitter:
     def _model_header(self) -> str:
         ios = [self._io("input"), self._io("output")]
         size = self.workspace_bytes
-        return self._render("model.h", ios=ios, workspace_bytes=size, alignment=_WORKSPACE_ALIGNMENT)
+        return self._render(
+            "model.h", ios=ios, workspace_bytes=size, alignment=_WORKSPACE_ALIGNMENT, tasks=self.tasks
+        )
 
     def _io(self, role: str) -> dict[str, Any]:
         tensor = self.program.tensors[self.program.input if role == "input" else self.program.output]
@@ -146,6 +154,7 @@ class _Emitter:
         )
         return self._render(
             "model.c",
+            tasks=self.tasks,
             steps=[self._step(number, lowered) for number, lowered in enumerate(self.steps, 1)],
             input_pointer=pointer,
             uses_string=not self.steps,
