@@ -40,6 +40,23 @@ def _product(dtypes: Sequence[str], attrs: Mapping[str, Any]) -> Reason | None:
     return None
 
 
+def _moe(dtypes: Sequence[str], attrs: Mapping[str, Any]) -> Reason | None:
+    if dtypes[0] != "int8":
+        return f"its input is {dtypes[0]}, the array multiplies int8 only", SIXTEEN
+    for number, weight in ((1, dtypes[3]), (2, dtypes[-4])):
+        if weight != "int8":
+            return (
+                f"weights of its experts are {weight}, the array multiplies int8 only",
+                "quantize the weights to 8 bits",
+            )
+        if attrs[f"acc{number}_dtype"] != "int32":
+            return (
+                "an accumulator of its experts may exceed 32 bits",
+                "use 8-bit weights and biases that fit their accumulator",
+            )
+    return None
+
+
 def _attention(dtypes: Sequence[str], attrs: Mapping[str, Any]) -> Reason | None:
     if set(dtypes[:3]) != {"int8"}:
         return f"q, k and v are {', '.join(dtypes[:3])}, the array multiplies int8 only", SIXTEEN
@@ -80,6 +97,7 @@ _ABSENT = {
 _RULES = {
     "linear": _product,
     "patch_embed": _product,
+    "moe": _moe,
     "attention": _attention,
     "layernorm": _layernorm,
     "table": _table,
