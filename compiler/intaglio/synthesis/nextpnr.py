@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,12 @@ from intaglio.synthesis.hierarchy import Port
 from intaglio.synthesis.report import RouteReport, SeedRun
 from intaglio.synthesis.tools import NEXTPNR, YOSYS, Job, Tools, find, version
 from intaglio.synthesis.yosys import Progress, elaborate, workplace
+
+NARROW = "narrow_product.v"
+"""Products of 9 x 8 bits out of LUTs: 18 x 18 multipliers lie in rows across the chip, and an array of them is all wires."""
+
+SPREAD = ("--router", "router2", "--placer-heap-beta", "0.6")
+"""What a large design needs to route at all: the router that bargains for wires, and cells that leave room between."""
 
 WRAPPER = "io_wrapper"
 CLOCKS = ("clk_i", "clk", "clock", "aclk")
@@ -71,9 +78,8 @@ def place_and_route(
         (work / "wrapper.v").write_text(wrap(tree.top, ports) if hidden else "", encoding="utf-8")
         top = WRAPPER if hidden else tree.top
         progress(f"synthesize {tree.top}" + (f", {bits} port bits behind shift registers" if hidden else ""))
-        script = f"read_rtlil design.il; read_verilog wrapper.v; synth_ecp5 -top {top} -json netlist.json"
-        script += "; tee -q -o stat.json stat -json"
-        tools.run(Job([find(YOSYS), "-p", script], work, logs / "synthesize.log", tree.top))
+        shutil.copy(Path(__file__).with_name(NARROW), work / NARROW)
+        tools.run(Job([find(YOSYS), "-p", _script(top)], work, logs / "synthesize.log", tree.top))
         runs = [_route(tools, device, seed, mhz, work, logs, progress) for seed in seeds]
         statistics = json.loads((work / "stat.json").read_text(encoding="utf-8"))
     resources = count(_by_type(statistics), ECP5)
@@ -81,6 +87,13 @@ def place_and_route(
     return RouteReport(
         design, f"{version(NEXTPNR)}, {version(YOSYS)}", device.name, mhz, hidden, resources, runs, seconds
     )
+
+
+def _script(top: str) -> str:
+    """Yosys' commands from design.il and wrapper.v to netlist.json and stat.json. wreduce finds the narrow products."""
+    narrow = f"proc; flatten; opt_expr; opt_clean; wreduce; opt_clean; techmap -map {NARROW}"
+    read = f"read_rtlil design.il; read_verilog wrapper.v; hierarchy -top {top}"
+    return f"{read}; {narrow}; synth_ecp5 -top {top} -json netlist.json; tee -q -o stat.json stat -json"
 
 
 def wrap(top: str, ports: Sequence[Port]) -> str:
@@ -148,6 +161,7 @@ def _route(
     command = [
         find(NEXTPNR),
         *device.options,
+        *SPREAD,
         "--json",
         "netlist.json",
         "--report",
