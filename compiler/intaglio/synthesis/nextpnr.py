@@ -20,7 +20,7 @@ from intaglio.synthesis.tools import NEXTPNR, YOSYS, Job, Tools, find, version
 from intaglio.synthesis.yosys import Progress, elaborate, workplace
 
 NARROW = "narrow_product.v"
-"""Products of 9 x 8 bits out of LUTs: 18 x 18 multipliers lie in rows across the chip, and an array of them is all wires."""
+"""Products of 9 x 8 bits out of LUTs: 18 x 18 multipliers lie in rows across the chip, far from each other."""
 
 SPREAD = ("--router", "router2", "--placer-heap-beta", "0.6")
 """What a large design needs to route at all: the router that bargains for wires, and cells that leave room between."""
