@@ -1,0 +1,56 @@
+"""Ports that units share: the cycles in which one is taken, and how long another needs for what is left."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from heapq import merge
+
+Interval = tuple[int, int]
+"""Cycles from, to: the second is the first that is free."""
+
+
+class Usage:
+    """Cycles in which a port is taken: `count` times `width` cycles, `period` cycles apart, and again."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._starts: list[int] = []
+        self._runs: list[tuple[int, int, int, int]] = []  # start, width, period, count
+
+    def add(self, start: int, width: int, period: int = 0, count: int = 1) -> None:
+        """Taken from `start` on; starts do not fall."""
+        self.version += 1
+        self._starts.append(start)
+        self._runs.append((start, width, period, count))
+
+    def mark(self) -> int:
+        """A place to `rewind` to."""
+        return len(self._runs)
+
+    def rewind(self, mark: int) -> None:
+        """Forget what was added since: it was a guess."""
+        self.version += 1
+        del self._starts[mark:], self._runs[mark:]
+
+    def intervals(self, start: int) -> Iterator[Interval]:
+        """Those that may reach beyond cycle `start`, in order of their starts."""
+        at = max(bisect_right(self._starts, start) - 2, 0)
+        for begin, width, period, count in self._runs[at:]:
+            for number in range(count):
+                yield begin + number * period, begin + number * period + width
+
+
+def free(usages: Sequence[Usage], start: int, count: int) -> list[Interval]:
+    """Where `count` accesses go that take every cycle from `start` on which no usage has."""
+    found, time = [], start
+    for begin, end in merge(*(usage.intervals(start) for usage in usages)):
+        if end <= time:
+            continue
+        if begin - time >= count:
+            break
+        if begin > time:
+            found.append((time, begin))
+            count -= begin - time
+        time = end
+    return [*found, (time, time + count)]

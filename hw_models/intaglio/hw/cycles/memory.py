@@ -1,0 +1,286 @@
+"""External memory and the AXI engines before it (axi_memory.sv, axi_read_engine.sv, axi_write_engine.sv).
+
+Bursts are the grain. A burst may be served from `latency` cycles after its request on, in the order of requests of
+its port. Ports that have a burst to be served move a beat per cycle each, or share the bandwidth equally.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, MutableMapping, Sequence
+from itertools import pairwise
+from math import ceil
+from typing import Protocol
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.hw.cycles.clock import Clock, Series
+
+PAGE = 4096
+"""Bytes that no burst crosses (AXI)."""
+
+FIRST_BURST = 3
+"""axi_read_engine: a command is queued, taken, its first burst measured and requested."""
+
+NEXT_BURST = 2
+"""A burst is measured in one cycle and requested in the next."""
+
+TO_MEMORY = 1
+"""From the cycle that decides on a burst to its request on the bus (arvalid_q)."""
+
+CREDIT = 2
+"""From a burst's last beat served to the next request: rvalid_q, bursts_q."""
+
+TO_UNIT = 3
+"""From a beat served to its place at the output of the engine's queue: rvalid_q, then 2 in fifo_ram."""
+
+ROOM = 1
+"""From a beat taken to a request that uses its place: room_q."""
+
+COMMANDS = 2
+"""Commands that wait behind the one in work."""
+
+
+class MemoryModel(Protocol):
+    """What the prediction must know of the external memory: `intaglio.simulation.frame.MemoryModel` says it."""
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a request to its first beat."""
+
+    @property
+    def bytes_per_cycle(self) -> float:
+        """Of all ports together."""
+
+
+class Burst:
+    """A burst: beats, and the cycles (of the bus) that its service takes."""
+
+    __slots__ = ("beats", "due", "finish", "first", "last", "shared", "start")
+
+    def __init__(self, beats: int, due: float) -> None:
+        self.beats, self.due = beats, due
+        self.start = self.finish = 0.0
+        self.first = self.last = 0
+        self.shared = False
+
+
+class Server:
+    """The bandwidth: every port in service gets an equal share, at most a beat per cycle."""
+
+    def __init__(self, clock: Clock, beats_per_cycle: float) -> None:
+        self.clock, self.capacity = clock, beats_per_cycle
+        self.rate = 1.0
+        self._work = 0.0  # beats that a port in service all the time would have got
+        self._last = 0.0
+        self._ports: list[Port] = []
+        self._ends: dict[Port, float] = {}
+        self._plan = 0
+
+    def _advance(self) -> None:
+        self._work += self.rate * (self.clock.now - self._last)
+        self._last = self.clock.now
+
+    def _share(self) -> None:
+        """The rate from now on, and the next end of a burst."""
+        self._plan += 1
+        if not self._ports:
+            return
+        width = sum(port.width for port in self._ports)
+        self.rate = min(1.0, self.capacity / width)
+        plan = self._plan
+        left = min(self._ends.values()) - self._work
+        self.clock.at(self.clock.now + left / self.rate, lambda: self._end(plan))
+
+    def enter(self, port: Port) -> None:
+        """A port has a burst that may be served now."""
+        self._advance()
+        self._ports.append(port)
+        self._begin(port)
+        self._share()
+
+    def _begin(self, port: Port) -> None:
+        burst = port.flight[0]
+        burst.start = self.clock.now
+        self._ends[port] = self._work + burst.beats
+
+    def _end(self, plan: int) -> None:
+        if plan != self._plan:
+            return
+        self._advance()
+        now, rate = self.clock.now, self.rate
+        done = [port for port in self._ports if self._ends[port] <= self._work + 1e-6]
+        for port in done:
+            burst = port.flight.popleft()
+            burst.finish = now
+            burst.shared = rate < 1
+            burst.first = ceil(burst.start - 1e-6)
+            burst.last = max(burst.first, ceil(now - 1 / rate - 1e-6))
+            if port.flight and port.flight[0].due <= now:
+                self._begin(port)
+            else:
+                self._ports.remove(port)
+                del self._ends[port]
+            port.served(burst)
+        self._share()
+
+
+class Port:
+    """Bursts that are on their way, of `width` AXI ports that do the same."""
+
+    def __init__(self, clock: Clock, server: Server, width: int, served: Callable[[Burst], None]) -> None:
+        self.clock, self.server, self.width = clock, server, width
+        self.flight: deque[Burst] = deque()
+        self._served = served
+        self._entering = False
+        self._active = False
+
+    def request(self, beats: int, due: float) -> None:
+        """A burst that may be served from cycle `due` on."""
+        self.flight.append(Burst(beats, due))
+        if not self._active:
+            self._enter()
+
+    def _enter(self) -> None:
+        if self._entering or not self.flight:
+            return
+        self._entering = True
+        self.clock.at(self.flight[0].due, self._now)
+
+    def _now(self) -> None:
+        self._entering, self._active = False, True
+        self.server.enter(self)
+
+    def served(self, burst: Burst) -> None:
+        """The server is done with a burst; it goes on with the next one if that is due."""
+        self._active = self in self.server._ends
+        self._served(burst)
+        if not self._active:
+            self._enter()
+
+
+def split(address: int, beats: int, config: AcceleratorConfig) -> list[int]:
+    """Beats of the bursts of a command: at most `burst`, none across a page."""
+    bursts = []
+    while beats:
+        room = (PAGE - address % PAGE) // config.depth
+        size = min(config.burst, beats, room)
+        bursts.append(size)
+        address += size * config.depth
+        beats -= size
+    return bursts
+
+
+class ReadEngine:
+    """axi_read_engine: commands to bursts; at most `outstanding` in flight, each with room in the queue reserved.
+
+    `taken(burst)` is called with every burst served and returns the cycle in which its last beat was taken, or None if
+    the unit calls `free` later.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        server: Server,
+        config: AcceleratorConfig,
+        latency: int,
+        taken: Callable[[Burst], int | None],
+        width: int = 1,
+    ) -> None:
+        self.config, self.latency = config, latency
+        self.port = Port(clock, server, width, self._served)
+        self.requested = Series()
+        """Per command: the cycle that decided on its last burst."""
+        self._taken = taken
+        self._todo: deque[tuple[int, float, bool]] = deque()
+        self._next = 0.0  # no request before
+        self._issued = self._beats = 0
+        self._credits: list[int] = []
+        self._freed: list[tuple[int, int]] = []  # beats taken so far, and when there is room for others
+        self._at = 0
+
+    def command(self, time: int, bursts: list[int]) -> None:
+        """A command that is handed over in cycle `time`: beats of its bursts."""
+        last = len(bursts) - 1
+        for number, beats in enumerate(bursts):
+            self._todo.append((beats, time + FIRST_BURST if number == 0 else 0.0, number == last))
+        self._issue()
+
+    def free(self, beats: int, time: int) -> None:
+        """`beats` more were taken, the last of them in cycle `time`."""
+        before = self._freed[-1][0] if self._freed else 0
+        self._freed.append((before + beats, time + ROOM))
+        self._issue()
+
+    def _issue(self) -> None:
+        """Request all bursts for which credit and room are known."""
+        places = self.config.outstanding * self.config.burst
+        while self._todo:
+            beats, earliest, last = self._todo[0]
+            time = max(earliest, self._next)
+            ahead = self._issued - self.config.outstanding
+            if ahead >= 0:
+                if ahead >= len(self._credits):
+                    return
+                time = max(time, self._credits[ahead])
+            need = self._beats + beats - places
+            if need > 0:
+                while self._at < len(self._freed) and self._freed[self._at][0] < need:
+                    self._at += 1
+                if self._at == len(self._freed):
+                    return
+                time = max(time, self._freed[self._at][1])
+            self._todo.popleft()
+            self._issued += 1
+            self._beats += beats
+            self._next = time + NEXT_BURST
+            self.port.request(beats, time + TO_MEMORY + self.latency)
+            if last:
+                self.requested.append(int(time))
+
+    def _served(self, burst: Burst) -> None:
+        self._credits.append(burst.last + CREDIT)
+        time = self._taken(burst)
+        if time is not None:
+            self.free(burst.beats, time)
+        else:
+            self._issue()
+
+
+def explain(bursts: Sequence[Burst], since: float, causes: MutableMapping[str, float]) -> None:
+    """Add where the time of bursts went: until the first beat and between bursts; in service at full rate or shared."""
+    causes["latency"] += max(bursts[0].start - since, 0)
+    for one, two in pairwise(bursts):
+        causes["latency"] += two.start - one.finish
+    for burst in bursts:
+        causes["bandwidth" if burst.shared else "port"] += burst.finish - burst.start
+
+
+class WriteEngine:
+    """axi_write_engine with a command at a time: a burst is requested when all its data is there."""
+
+    FIRST = 3
+    """A command is queued, taken, its first burst measured and requested."""
+    DATA = 3
+    """From the cycle that decides on a burst to its first beat in the memory's queue: writing_q, wvalid, w_count_q."""
+    RESPONSE = 1
+    """b_valid_q."""
+
+    def __init__(self, clock: Clock, server: Server, latency: int) -> None:
+        self.latency = latency
+        self.port = Port(clock, server, 1, self._served)
+        self.answered = Series()
+        """Per burst: the cycle of its response."""
+        self._next = 0
+
+    def command(self, time: int) -> None:
+        """A command handed over in cycle `time`."""
+        self._next = max(self._next, time + self.FIRST)
+
+    def burst(self, beats: int, here: int) -> None:
+        """Its next burst, whose last beat comes in cycle `here`."""
+        start = max(self._next, here + 1)
+        self._next = start + max(beats, NEXT_BURST)
+        self.port.request(beats, start + self.DATA)
+
+    def _served(self, burst: Burst) -> None:
+        self.answered.append(burst.last + self.latency + self.RESPONSE)

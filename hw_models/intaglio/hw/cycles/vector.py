@@ -1,0 +1,84 @@
+"""Unit VU: LayerNorm, three stages on different row tiles (layernorm_unit.sv, layernorm_fetch.sv)."""
+
+from __future__ import annotations
+
+from intaglio.accelerator.descriptors import UNITS
+from intaglio.hw.cycles import clock
+from intaglio.hw.cycles.machine import Machine
+from intaglio.hw.cycles.program import Job
+
+VU = UNITS.index("vu")
+
+ACTIVE = 1
+"""From a descriptor taken to the test of its waits."""
+
+MET = 1
+"""f_met_q."""
+
+WORD = 3
+"""layernorm_fetch: from the command to its first word."""
+
+REFILL = 3
+"""layernorm_fetch: from a word taken to the one after the next."""
+
+SERIAL = 94
+"""From the last channel of a to the result of b: 3 stages, 28 + 1 + 5 + 31 + 25 steps, and the state Hold."""
+
+TAKE = 1
+"""From b's result taken over to the first channel of c."""
+
+RELEASE = 7
+"""From the first channel of c to b's next row tile: its results are read in stages 1 .. 6."""
+
+COUNTED = 18
+"""From the last channel of c to progress: 15 stages, full_q, word_valid_q, progress_q."""
+
+
+class Vector:
+    """Its process."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._free = 0  # cycle from which b is idle
+        self._a = self._c = -1  # cycle of the last channel of a, of c
+        self._empty = 0  # cycle from which c's pipeline is empty
+
+    def run(self) -> clock.Steps:
+        """The process."""
+        machine = self.machine
+        for job in machine.jobs[VU]:
+            start = ACTIVE + (yield from machine.offered(VU, job))
+            yield from self._normalize(job, start)
+
+    def _normalize(self, job: Job, start: int) -> clock.Steps:
+        machine, d = self.machine, job.d
+        tiles, channels = job.tiles(machine.config), d["channels"]
+        per_word = machine.config.group if d["x_wide"] else machine.config.depth
+        words = -(-channels // per_word)
+        # The fetch of a row tile begins when all words of the one before are asked for.
+        fetch, last_but_one = start, 0
+        for i in range(tiles):
+            command = max(MET + (yield from machine.met(job, i, start)), fetch)
+            first = max(command + WORD, self._a + 1)
+            if i:
+                first = max(first, last_but_one + REFILL)
+            done = max(first + channels - 1, self._free)
+            asked = command + 1 + min(words, 2)
+            if words > 2:
+                asked = max(asked, first + (words - 2) * per_word + 1)
+            fetch = asked
+            last_but_one = first + (words - 1) * per_word - 1
+            self._a = done
+            if i == tiles - 1:
+                machine.popped[VU].append(done)
+            ready = done + SERIAL
+            take = max(ready, self._c if i else self._empty)
+            begin = take + TAKE
+            self._free = begin + RELEASE
+            self._c = begin + channels - 1
+            machine.done(VU, job, self._c + COUNTED)
+            start = command + 1
+        self._empty = self._c + COUNTED
+        causes = machine.records[job.index].causes
+        causes["compute"] += tiles * max(channels, SERIAL + TAKE + RELEASE)
+        causes["pipeline"] += channels + SERIAL + TAKE + COUNTED

@@ -1,0 +1,90 @@
+"""Unit DM: blocks of weights, on all weight ports at once (weight_loader.sv)."""
+
+from __future__ import annotations
+
+from intaglio.accelerator.descriptors import UNITS
+from intaglio.hw.cycles import clock
+from intaglio.hw.cycles.bank import free
+from intaglio.hw.cycles.clock import Series
+from intaglio.hw.cycles.copy import WRITE
+from intaglio.hw.cycles.machine import Machine
+from intaglio.hw.cycles.memory import COMMANDS, TO_UNIT, Burst, ReadEngine, explain, split
+from intaglio.hw.cycles.program import Job
+
+DM = UNITS.index("dm")
+
+GIVE = 3
+"""From waits met to the first command: met_q, Prepare, Issue."""
+
+WRITTEN = TO_UNIT + 1
+"""From a beat served to its write, at the earliest: we_q."""
+
+COUNTED = 1
+"""From a block's last write to progress."""
+
+
+class WeightLoader:
+    """Its processes. All ports get commands of the same number of beats, a cycle apart: they are modelled as one."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        config = machine.config
+        self._engine = ReadEngine(
+            machine.clock, machine.server, config, machine.latency, self._burst, config.weight_ports
+        )
+        self._bursts: list[Burst] = []
+        self._arrived = Series()  # of bursts
+
+    def run(self) -> clock.Steps:
+        """The process that gives commands."""
+        machine, ports = self.machine, self.machine.config.weight_ports
+        for job in machine.jobs[DM]:
+            start = yield from machine.offered(DM, job)
+            give = GIVE + (yield from machine.met(job, 0, start))
+            before = job.place - COMMANDS - 1
+            if before >= 0:
+                if before >= len(self._engine.requested.times):
+                    yield self._engine.requested, before
+                give = max(give, self._engine.requested.times[before] + 1)
+            give += ports - 1
+            machine.popped[DM].append(give)
+            self._engine.command(give, self._split(job))
+
+    def _beats(self, job: Job) -> int:
+        """Of every port."""
+        config = self.machine.config
+        return job.d["entries"] * config.cols // config.weight_ports
+
+    def _split(self, job: Job) -> list[int]:
+        """Bursts of the last port."""
+        config, beats = self.machine.config, self._beats(job)
+        return split(job.d["offset"] + beats * config.depth * (config.weight_ports - 1), beats, config)
+
+    def _burst(self, burst: Burst) -> None:
+        self._bursts.append(burst)
+        self._arrived.append(burst.last)
+
+    def write(self) -> clock.Steps:
+        """The process that takes beats as they come, and waits while the K/V copy writes."""
+        machine = self.machine
+        number, written = 0, -1
+        for job in machine.jobs[DM]:
+            first, since, left = number, written, self._beats(job)
+            while left:
+                if number >= len(self._bursts):
+                    yield self._arrived, number
+                burst = self._bursts[number]
+                start = max(written + 1, burst.first + WRITTEN) - WRITE
+                written = free([machine.copy_reads], start, burst.beats)[-1][1] - 1 + WRITE
+                if written > burst.last + WRITTEN:
+                    copied = yield from machine.granted([machine.copy_reads], None, start, burst.beats)
+                    written = copied + WRITE
+                written = max(written, burst.last + WRITTEN)
+                self._engine.free(burst.beats, written - 1)
+                left -= burst.beats
+                number += 1
+            machine.done(DM, job, written + COUNTED)
+            since = max(since, machine.popped[DM].times[job.place])
+            causes = machine.records[job.index].causes
+            explain(self._bursts[first:number], since, causes)
+            causes["weight buffer"] += written - burst.last - WRITTEN
