@@ -16,7 +16,7 @@ from intaglio.data.preprocess import Normalization
 from intaglio.errors import InputError
 from intaglio.execute import Executor
 from intaglio.feed import dequantize, integers
-from intaglio.oracle import Oracle, source_model
+from intaglio.oracle import Oracle, float_sibling, source_model
 from intaglio.program import Program
 
 if TYPE_CHECKING:
@@ -90,13 +90,6 @@ def evaluate(
             Oracle(source, as_written=False, task=task), "ONNX Runtime", dataset, how, progress
         ),
     )
-
-
-def float_sibling(source: Path) -> Path | None:
-    """The float model beside a quantized one: for `vit_qdq.onnx`, `vit_qdq_float.onnx` or `vit_float.onnx`."""
-    parts = source.stem.split("_")
-    names = ["_".join([*parts[:length], "float"]) + ".onnx" for length in range(len(parts), 0, -1)]
-    return next((source.with_name(name) for name in names if source.with_name(name).is_file()), None)
 
 
 def _check_fit(program: Program, dataset: Dataset) -> None:

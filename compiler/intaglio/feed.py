@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from intaglio.data.inputs import Samples
 from intaglio.data.preprocess import Normalization
 from intaglio.errors import InputError
-from intaglio.program import Array, Program
+from intaglio.program import Array, Program, Tensor
 
 if TYPE_CHECKING:
     from intaglio.artifact import Artifact
@@ -86,6 +86,10 @@ def quantize(program: Program, images: Array) -> Array:
 
 def dequantize(program: Program, y: Array) -> NDArray[np.float64]:
     """Real values of a program's result; indices (of arg-max or top-k) as they are."""
-    tensor = program.tensors[program.output]
+    return dequantize_tensor(program.tensors[program.output], y)
+
+
+def dequantize_tensor(tensor: Tensor, y: Array) -> NDArray[np.float64]:
+    """Real values of a tensor of a program."""
     values: NDArray[np.float64] = y.astype(np.float64)
     return values if tensor.scale is None else (values - tensor.zero_point) * tensor.scale

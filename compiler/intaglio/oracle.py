@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from intaglio.errors import ArtifactError, InputError, ModelError
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from intaglio.artifact import Artifact
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -45,6 +47,13 @@ def source_model(artifact: Artifact, path: Path | None = None) -> Path:
     return place
 
 
+def float_sibling(source: Path) -> Path | None:
+    """The float model beside a quantized one: for `vit_qdq.onnx`, `vit_qdq_float.onnx` or `vit_float.onnx`."""
+    parts = source.stem.split("_")
+    names = ["_".join([*parts[:length], "float"]) + ".onnx" for length in range(len(parts), 0, -1)]
+    return next((source.with_name(name) for name in names if source.with_name(name).is_file()), None)
+
+
 def input_shape(path: Path) -> list[int]:
     """The shape of one sample (without batch) that the model at `path` takes. Raises ModelError."""
     from intaglio.frontend.load import load
@@ -61,9 +70,17 @@ def input_shape(path: Path) -> list[int]:
 class Oracle:
     """One ONNX model with one input, perhaps a task beside it, and one output."""
 
-    def __init__(self, path: Path, *, as_written: bool, threads: int = 1, task: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        as_written: bool,
+        threads: int = 1,
+        task: int = 0,
+        model: ModelProto | None = None,
+    ) -> None:
         """`task`: what a second input, of integers, gets. `as_written`: compute every node as the graph says, instead
-        of fusing Q/DQ pairs into int8 kernels.
+        of fusing Q/DQ pairs into int8 kernels. `model`: what to run instead of the file (a part of it, say).
 
         ONNX Runtime's fused u8 x s8 kernels saturate their 16-bit sums on processors without VNNI. Raises ModelError
         if it cannot load the model.
@@ -75,8 +92,9 @@ class Oracle:
         options.log_severity_level = 3
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        given = str(path) if model is None else model.SerializeToString()
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base but Exception
             raise ModelError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}.") from error
         self._path = path

@@ -17,8 +17,9 @@ from intaglio.data.preprocess import Normalization
 from intaglio.errors import ToolError
 from intaglio.execute import Executor, accelerator, c_sources, library
 from intaglio.feed import dequantize, integers, normalization, real_values
-from intaglio.oracle import Oracle, source_model
+from intaglio.oracle import Oracle, float_sibling, source_model
 from intaglio.program import Array, Program
+from intaglio.router import Agreement, agreement, mixtures
 from intaglio.samples import extreme_inputs, random_inputs
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class Execution:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was found. `cosine` and `top1_agreement` compare real results with ONNX Runtime's, sample by sample."""
+    """What was found. `cosine` and `top1_agreement` compare real results with ONNX Runtime's, sample by sample.
+
+    `tasks`: those that were verified, each on all samples. `routers`: of every mixture of experts, over all tasks.
+    """
 
     executions: list[Execution]
     samples: int
@@ -52,6 +56,8 @@ class VerifyReport:
     cosine: float
     top1_agreement: float
     left_out: dict[str, str] = field(default_factory=dict)
+    tasks: list[int] = field(default_factory=lambda: [0])
+    routers: list[Agreement] = field(default_factory=list)
 
     @property
     def bit_exact(self) -> bool:
@@ -66,13 +72,21 @@ class VerifyReport:
         return self.bit_exact and self.float_instructions == 0
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        found = {
             "bit_exact": self.bit_exact,
             "executions": [execution.name for execution in self.executions],
             "float_instructions": self.float_instructions,
             "cosine": self.cosine,
             "top1_agreement": self.top1_agreement,
+            "tasks": self.tasks,
         }
+        return found | ({"routers": [router.as_json() for router in self.routers]} if self.routers else {})
+
+    def router(self, gate: str) -> float | None:
+        """Share of tokens on which the router agrees with a float gate (an attribute of Agreement), over all layers."""
+        shares = [getattr(router, gate) for router in self.routers]
+        known = [share for share in shares if share is not None]
+        return float(np.mean(known)) if known and len(known) == len(shares) else None
 
 
 def verify(
@@ -82,20 +96,23 @@ def verify(
     count: int = 8,
     how: Normalization | None = None,
     progress: Progress = lambda _: None,
+    task: int | None = None,
 ) -> VerifyReport:
     """Run every available execution of `artifact` on the same samples and compare.
 
-    The samples are `inputs` (default: `count` random ones), and four extreme ones for bit-exactness alone.
-    `model_path`: the source model, if it was moved. `how`: the normalization of pixels (default: the one it was
-    compiled with). Raises ArtifactError if the source model is not found, InputError if samples do not fit.
+    The samples are `inputs` (default: `count` random ones), and four extreme ones for bit-exactness alone. `task`: the
+    one to verify (default: all). `model_path`: the source model, if it was moved. `how`: the normalization of pixels
+    (default: the one it was compiled with). Raises ArtifactError if the source model is not found, InputError if
+    samples do not fit.
     """
     program = artifact.program
     source = source_model(artifact, model_path)
     given, real = _samples(program, inputs, count, how or normalization(artifact))
     everything = np.concatenate([given, extreme_inputs(program.tensors[program.input])])
+    tasks = list(range(program.tasks)) if task is None else [program.check_task(task)]
     progress(f"reference on {len(everything)} samples")
     with Executor(artifact, "reference") as executor:
-        expected = executor.run(everything)
+        expected = {each: executor.run(everything, each) for each in tasks}
     names, left_out = _available(artifact)
     if not names:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
@@ -108,11 +125,32 @@ def verify(
         progress(f"{name} on {len(everything)} samples")
         executions.append(_check(artifact, name, everything, expected))
     progress(f"ONNX Runtime on {len(given)} samples")
-    theirs = _expected(program, Oracle(source, as_written=True), real)
-    ours = dequantize(program, expected[: len(given)])
+    oracles = [Oracle(source, as_written=True, task=each) for each in tasks]
+    theirs = np.concatenate([_expected(program, oracle, real) for oracle in oracles])
+    ours = dequantize(program, np.concatenate([expected[each][: len(given)] for each in tasks]))
     indices = program.tensors[program.output].scale is None
-    agreement = same_index(ours, theirs) if indices else top1_agreement(ours, theirs)
-    return VerifyReport(executions, len(everything), len(given), cosine(ours, theirs), agreement, left_out)
+    same = same_index(ours, theirs) if indices else top1_agreement(ours, theirs)
+    return VerifyReport(
+        executions,
+        len(everything) * len(tasks),
+        len(theirs),
+        cosine(ours, theirs),
+        same,
+        left_out,
+        tasks,
+        _routers(program, given, real, source, tasks, progress),
+    )
+
+
+def _routers(
+    program: Program, x: Array, real: NDArray[np.float32], source: Path, tasks: list[int], progress: Progress
+) -> list[Agreement]:
+    """How every mixture's router agrees with float gates, over all tasks."""
+    if not mixtures(program):
+        return []
+    progress(f"float gates on {len(x)} samples")
+    found = [agreement(program, x, real, source, float_sibling(source), task) for task in tasks]
+    return [Agreement.over(layer) for layer in zip(*found, strict=True)]
 
 
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -200,12 +238,15 @@ def _constant_bytes(program: Program) -> int:
     return sum(tensor.data.nbytes for tensor in program.constants if tensor.data is not None)
 
 
-def _check(artifact: Artifact, name: str, samples: Array, expected: Array) -> Execution:
+def _check(artifact: Artifact, name: str, samples: Array, expected: dict[int, Array]) -> Execution:
+    """One execution on all samples; `expected`: results by task."""
     from intaglio.disassembly import float_instructions
 
+    mismatches = 0
     with Executor(artifact, name) as executor:
-        results = executor.run(samples)
+        for task, results in expected.items():
+            different = executor.run(samples, task) != results
+            mismatches += int(different.reshape(len(samples), -1).any(axis=1).sum())
         library = executor.library
         found = None if library is None else [str(instruction) for instruction in float_instructions(library)]
-    different = (results != expected).reshape(len(samples), -1).any(axis=1)
-    return Execution(name, int(different.sum()), found)
+    return Execution(name, mismatches, found)

@@ -133,7 +133,9 @@ def test_a_model_of_real_values_takes_pixels_with_a_normalization(compiled: Path
 )
 def test_verify(compiled: Path, name: str, executions: list[str]) -> None:
     values = invoke_json("verify", compiled / name)
-    assert list(values) == ["bit_exact", "executions", "float_instructions", "cosine", "top1_agreement"]
+    assert list(values) == [
+        "bit_exact", "executions", "float_instructions", "cosine", "top1_agreement", "tasks",
+    ]  # fmt: skip
     assert values["bit_exact"] is True
     assert values["executions"] == executions
     assert values["float_instructions"] == 0

@@ -14,9 +14,9 @@ from intaglio.classes import top_classes
 from intaglio.compiler import compile_model
 from intaglio.data import Dataset, Normalization, Samples
 from intaglio.errors import InputError, ModelError, ToolError
-from intaglio.evaluate import evaluate, float_sibling
+from intaglio.evaluate import evaluate
 from intaglio.execute import Executor
-from intaglio.oracle import Oracle, input_shape
+from intaglio.oracle import Oracle, float_sibling, input_shape
 from intaglio.program import Program, Tensor
 from intaglio.samples import extreme_inputs, image_like, random_inputs
 from intaglio.verify import cosine, same_index, top1_agreement
@@ -87,11 +87,11 @@ def test_a_difference_and_a_float_are_found(
     samples = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
     with Executor(model, "reference") as executor:
         expected = executor.run(samples)
-    assert verify._check(model, name, samples, expected) == verify.Execution(name, 0, [])
+    assert verify._check(model, name, samples, {0: expected}) == verify.Execution(name, 0, [])
 
     expected[1, 3] += 1
     monkeypatch.setattr(disassembly, "float_instructions", lambda library: [f"found in {library.suffix}"])
-    assert verify._check(model, name, samples, expected) == verify.Execution(name, 1, ["found in .so"])
+    assert verify._check(model, name, samples, {0: expected}) == verify.Execution(name, 1, ["found in .so"])
 
 
 @pytest.mark.parametrize(("dtype", "zero"), [("uint8", 150), ("int8", -20), ("uint16", 40000), ("int16", 7)])

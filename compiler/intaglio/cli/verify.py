@@ -29,6 +29,9 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    task: Annotated[
+        int | None, typer.Option(help="The only task to check (default: all).", show_default=False)
+    ] = None,
     model: Onnx = None,
     mean: Mean = None,
     std: Std = None,
@@ -48,7 +51,7 @@ def verify(
     how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
     given = None if samples is None else load_samples(samples, compiled.manifest.input.shape[1:], count)
     with steps("verify") as progress:
-        report = library.verify(compiled, model, given, count or RANDOM_SAMPLES, how, progress)
+        report = library.verify(compiled, model, given, count or RANDOM_SAMPLES, how, progress, task)
     return Result(report.as_json(), _view(report), 0 if report.passed else CRASHED)
 
 
@@ -76,7 +79,22 @@ def _view(report: VerifyReport) -> list[RenderableType]:
         "same top-1": percent(report.top1_agreement),
         "": f"against the source model in ONNX Runtime, {report.compared} samples",
     }
-    return [table("", columns, rows), *listing, facts(accuracy)]
+    return [table("", columns, rows), *listing, facts(accuracy | _routers(report))]
+
+
+def _routers(report: VerifyReport) -> dict[str, str]:
+    """What is said of a model with mixtures of experts."""
+    if not report.routers:
+        return {}
+    found = {
+        "router agrees with the float gate on": f"{percent(report.router('gate'))} of tokens, on the same input",
+        "with the source model's on": f"{percent(report.router('source'))} of tokens, from the image on",
+    }
+    if report.router("float_model") is not None:
+        found["with the float model's on"] = (
+            f"{percent(report.router('float_model'))} of tokens, from the image on"
+        )
+    return found
 
 
 def _exactness(mismatches: int, samples: int) -> str:
