@@ -36,16 +36,16 @@ def main() -> None:
     """Print a table, or with --json one object."""
     options = _arguments()
     with tempfile.TemporaryDirectory() as folder:
-        program, compiled = _compiled(options.model, Path(folder) / "artifact", options.threads)
-        image = _image(program)
+        program, compiled = compiled_model(options.model, Path(folder) / "artifact", options.threads)
+        image = image_for(program)
         contenders: dict[str, Contender] = {
             "intaglio": _ours(program, compiled, image),
             "ONNX Runtime int8": _onnxruntime(options.model, image, options.threads),
         }
         if options.float is not None:
             contenders["ONNX Runtime fp32"] = _onnxruntime(options.float, image, options.threads)
-        rounds = _measure(contenders, options.rounds, CLOCKS[options.clock])
-    _report(rounds, options)
+        rounds = measure(contenders, options.rounds, CLOCKS[options.clock])
+    report(rounds, options)
 
 
 def _arguments() -> argparse.Namespace:
@@ -61,14 +61,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _compiled(model: Path, folder: Path, threads: int) -> tuple[Program, NativeModel]:
+def compiled_model(model: Path, folder: Path, threads: int) -> tuple[Program, NativeModel]:
+    """The model at `model` compiled for this machine, ready to run."""
     artifact = compile_model(model, target=target.find("cpu"), out=folder, threads=threads)
     native = NativeModel(folder / "libmodel.so", ProgramIO.of(artifact.program))
     native.set_threads(threads)
     return artifact.program, native
 
 
-def _image(program: Program) -> np.ndarray:
+def image_for(program: Program) -> np.ndarray:
+    """A random image, float32."""
     shape = program.tensors[program.input].shape
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
@@ -89,7 +91,7 @@ def _onnxruntime(model: Path, image: np.ndarray, threads: int) -> Contender:
     return lambda: session.run(None, feed)
 
 
-def _measure(
+def measure(
     contenders: dict[str, Contender], rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds of every contender in every round; three rounds of warming up are not counted."""
@@ -103,7 +105,8 @@ def _measure(
     return times
 
 
-def _report(times: dict[str, list[float]], options: argparse.Namespace) -> None:
+def report(times: dict[str, list[float]], options: argparse.Namespace) -> None:
+    """Print medians, and ratios to ours within a round."""
     ours = times["intaglio"]
     summary = {"model": str(options.model), "threads": options.threads, "clock": options.clock}
     rows = {
