@@ -58,7 +58,7 @@ def _with_table(linear: relax.Call, table: relax.Call) -> relax.Call:
     if attrs["has_table"]:
         return table
     attrs |= {"has_table": 1, "onnx": _both(linear, table), "grid": table.attrs["grid"]}
-    return integer_relax.call("linear", [*linear.args, table.args[1]], attrs)
+    return _reading(linear, table.args[1], attrs)
 
 
 def _with_residual(linear: relax.Call, add: relax.Call, residual: relax.Expr, swap: bool) -> relax.Call:
@@ -67,7 +67,13 @@ def _with_residual(linear: relax.Call, add: relax.Call, residual: relax.Expr, sw
     for name in ADD_ATTRS:
         attrs[f"add_{name}"] = added[SWAPPED.get(name, name) if swap else name]
     attrs |= {"has_residual": 1, "onnx": _both(linear, add), "grid": add.attrs["grid"]}
-    return integer_relax.call("linear", [*linear.args, residual], attrs)
+    return _reading(linear, residual, attrs)
+
+
+def _reading(linear: relax.Call, operand: relax.Expr, attrs: dict[str, Any]) -> relax.Call:
+    """The linear with one more operand; the task, if there is one, stays the last."""
+    end = len(linear.args) - int(attrs.get("has_task", 0))
+    return integer_relax.call("linear", [*linear.args[:end], operand, *linear.args[end:]], attrs)
 
 
 def _both(first: relax.Call, second: relax.Call) -> list[str]:
