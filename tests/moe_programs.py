@@ -50,6 +50,22 @@ class Shape:
     weight: int = 127  # largest weight
 
 
+def random_shape(rng: np.random.Generator) -> Shape:
+    """Any sizes and types."""
+    experts = int(rng.integers(1, 9))
+    types = {name: str(rng.choice(["int8", "int16"])) for name in ("x", "logits", "out")}
+    sizes = {name: int(rng.integers(1, 70)) for name in ("tokens", "depth", "hidden", "width")}
+    return Shape(
+        **types,
+        **sizes,
+        experts=experts,
+        k=int(rng.integers(1, min(4, experts) + 1)),
+        function=str(rng.choice(["none", "shared", "own"])),
+        normalize=bool(rng.integers(2)),
+        weight=int(rng.choice([1, 127, 30000])),
+    )
+
+
 def grid(dtype: str, reach: float, zero_point: int = 0) -> Grid:
     """A grid that reaches `reach`."""
     return Grid(reach / np.iinfo(dtype).max, zero_point, dtype)

@@ -11,7 +11,7 @@ from intaglio.backends import c
 from intaglio.errors import InputError
 from intaglio.ops.reference import run
 from tests.c.test_c import build, needs_gcc, random_input, run_example
-from tests.moe_programs import ROUTINGS, Shape, forced, gated
+from tests.moe_programs import ROUTINGS, Shape, forced, gated, random_shape
 
 SHAPES = {
     "k = experts, one table": Shape(experts=4, k=4, function="shared"),
@@ -28,6 +28,18 @@ SHAPES = {
 def test_any_routing(routing: str, tmp_path: Path) -> None:
     program = forced(np.random.default_rng(1), Shape(tokens=40), routing)
     x = random_input(program, 2)
+    np.testing.assert_array_equal(build(program, tmp_path).run(x), run(program, x))
+
+
+@needs_gcc
+@pytest.mark.parametrize("seed", range(8))
+def test_random_mixtures(seed: int, tmp_path: Path) -> None:
+    """The same programs as the CPU target's tests."""
+    rng = np.random.default_rng(seed)
+    shape = random_shape(rng)
+    print(shape)
+    program = forced(rng, shape, str(rng.choice(ROUTINGS)))
+    x = random_input(program, seed)
     np.testing.assert_array_equal(build(program, tmp_path).run(x), run(program, x))
 
 

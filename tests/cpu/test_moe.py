@@ -13,7 +13,7 @@ from intaglio.ops import Grid, add, linear
 from intaglio.ops.reference import run
 from intaglio.program import Program
 from tests.cpu.harness import Library, check, random_values
-from tests.moe_programs import ROUTINGS, Shape, Writer, forced, gated
+from tests.moe_programs import ROUTINGS, Shape, Writer, forced, gated, random_shape
 
 INT8 = Grid(0.05, 3, "int8")
 
@@ -51,6 +51,14 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes_and_types(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
     check(gated(rng, SHAPES[name]), tmp_path, rng)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_mixtures(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    shape = random_shape(rng)
+    print(shape)
+    check(forced(rng, shape, str(rng.choice(ROUTINGS))), tmp_path, rng)
 
 
 @pytest.mark.parametrize("cpu", ["x86-64"])
