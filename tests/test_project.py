@@ -132,7 +132,7 @@ def test_every_command_is_documented(root: Path) -> None:
 
 def test_one_file_per_command(root: Path) -> None:
     folder = root / "compiler" / "intaglio" / "cli"
-    assert all((folder / f"{name}.py").is_file() for name in COMMANDS)
+    assert all((folder / f"{name.replace('-', '_')}.py").is_file() for name in COMMANDS)
 
 
 def test_links_of_the_documentation_lead_somewhere(root: Path) -> None:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from intaglio.cli import compile, evaluate, inspect, quantize, run, simulate, synthesize, targets, verify
+from intaglio.cli import (
+    compile,
+    evaluate,
+    inspect,
+    quantize,
+    run,
+    simulate,
+    synthesize,
+    targets,
+    validate_model,
+    verify,
+)
 from intaglio.resources import version
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -20,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect.inspect,
     "synthesize": synthesize.synthesize,
     "targets": targets.targets,
+    "validate-model": validate_model.validate_model,
 }
 
 app = typer.Typer(

@@ -15,12 +15,15 @@ class Usage:
 
     def __init__(self) -> None:
         self.version = 0
+        self.end = 0
+        """From here on, nothing is known to be taken."""
         self._starts: list[int] = []
         self._runs: list[tuple[int, int, int, int]] = []  # start, width, period, count
 
     def add(self, start: int, width: int, period: int = 0, count: int = 1) -> None:
         """Taken from `start` on; starts do not fall."""
         self.version += 1
+        self.end = max(self.end, start + (count - 1) * period + width)
         self._starts.append(start)
         self._runs.append((start, width, period, count))
 
@@ -43,6 +46,8 @@ class Usage:
 
 def free(usages: Sequence[Usage], start: int, count: int) -> list[Interval]:
     """Where `count` accesses go that take every cycle from `start` on which no usage has."""
+    if all(usage.end <= start for usage in usages):
+        return [(start, start + count)]
     found, time = [], start
     for begin, end in merge(*(usage.intervals(start) for usage in usages)):
         if end <= time:

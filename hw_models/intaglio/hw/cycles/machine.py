@@ -11,7 +11,7 @@ from intaglio.accelerator.descriptors import UNITS, Descriptor
 from intaglio.hw.cycles.bank import Usage, free
 from intaglio.hw.cycles.clock import Clock, Series
 from intaglio.hw.cycles.memory import MemoryModel, Server, WriteEngine
-from intaglio.hw.cycles.program import Job, jobs
+from intaglio.hw.cycles.program import Job, Tokens, jobs
 
 QUEUE = 8
 """sequencer.sv: places of a unit's queue, beside the one at its output."""
@@ -36,13 +36,17 @@ class Machine:
     """One run. Cycle 0 is the first in which the accelerator runs."""
 
     def __init__(
-        self, descriptors: Sequence[Descriptor], config: AcceleratorConfig, memory: MemoryModel
+        self,
+        descriptors: Sequence[Descriptor],
+        config: AcceleratorConfig,
+        memory: MemoryModel,
+        routing: Sequence[Tokens],
     ) -> None:
         self.config = config
         self.clock = Clock()
         self.server = Server(self.clock, round(memory.bytes_per_cycle * 256) / 256 / config.depth)
         self.latency = memory.latency
-        self.jobs = jobs(descriptors)
+        self.jobs = jobs(descriptors, routing)
         self.progress = [Series() for _ in UNITS]
         self.pushed = [Series() for _ in UNITS]
         self.popped = [Series() for _ in UNITS]
@@ -51,6 +55,8 @@ class Machine:
         """Bank A, by the MAC unit and the K/V copy, which go first; the copy's words then go to the weight buffer."""
         self.results = (Usage(), Usage())
         """Writes to bank A and X by post_process, which go first."""
+        self.normalized = Usage()
+        """Writes to bank A by LayerNorm, which go next."""
         self.writes = WriteEngine(self.clock, self.server, self.latency)
 
     def offered(self, unit: int, job: Job) -> Steps:

@@ -53,15 +53,25 @@ class MemoryModel(Protocol):
 
 
 class Burst:
-    """A burst: beats, and the cycles (of the bus) that its service takes."""
+    """A burst: beats, and the cycles (of the bus) that its service takes.
 
-    __slots__ = ("beats", "due", "finish", "first", "last", "shared", "start")
+    `kinks`: where the rate changed, the cycle and the beats left.
+    """
+
+    __slots__ = ("beats", "due", "finish", "first", "kinks", "last", "shared", "start")
 
     def __init__(self, beats: int, due: float) -> None:
         self.beats, self.due = beats, due
         self.start = self.finish = 0.0
         self.first = self.last = 0
         self.shared = False
+        self.kinks: list[tuple[float, float]] = []
+
+
+SAVED = 1.0
+"""Beats that the memory may make up for after it was not asked for all that it could do (its bucket of tokens)."""
+
+NOTHING = 1e-6
 
 
 class Server:
@@ -69,56 +79,72 @@ class Server:
 
     def __init__(self, clock: Clock, beats_per_cycle: float) -> None:
         self.clock, self.capacity = clock, beats_per_cycle
-        self.rate = 1.0
+        self._rate = 1.0  # of a port in service
+        self._width = 0  # ports in service
+        self._saved = SAVED
         self._work = 0.0  # beats that a port in service all the time would have got
         self._last = 0.0
-        self._ports: list[Port] = []
-        self._ends: dict[Port, float] = {}
+        self._ends: dict[Port, float] = {}  # of ports in service: the work at which their burst is done
         self._plan = 0
 
+    def serves(self, port: Port) -> bool:
+        """Whether a port is in service."""
+        return port in self._ends
+
     def _advance(self) -> None:
-        self._work += self.rate * (self.clock.now - self._last)
+        time = self.clock.now - self._last
+        self._work += self._rate * time
+        self._saved = min(SAVED, self._saved + (self.capacity - self._rate * self._width) * time)
         self._last = self.clock.now
 
     def _share(self) -> None:
-        """The rate from now on, and the next end of a burst."""
+        """The rate from now on, and the next time that something changes."""
         self._plan += 1
-        if not self._ports:
+        self._width = sum(port.width for port in self._ends)
+        if not self._width:
             return
-        width = sum(port.width for port in self._ports)
-        self.rate = min(1.0, self.capacity / width)
+        lack = self._width - self.capacity
+        whole = lack <= 0 or self._saved > NOTHING
+        rate = 1.0 if whole else self.capacity / self._width
+        if rate != self._rate:
+            self._rate = rate
+            for port, end in self._ends.items():
+                port.flight[0].kinks.append((self.clock.now, end - self._work))
+        time = (min(self._ends.values()) - self._work) / self._rate
+        if whole and lack > 0:
+            time = min(time, self._saved / lack)
         plan = self._plan
-        left = min(self._ends.values()) - self._work
-        self.clock.at(self.clock.now + left / self.rate, lambda: self._end(plan))
+        self.clock.at(self.clock.now + time, lambda: self._change(plan))
 
     def enter(self, port: Port) -> None:
-        """A port has a burst that may be served now."""
+        """A port has a burst that may be served now. Its first beat comes before the next ones of the others."""
         self._advance()
-        self._ports.append(port)
-        self._begin(port)
+        others = sum(other.width for other in self._ends)
+        whole = others + port.width <= self.capacity
+        self._begin(port, 0.0 if whole else others / (others + port.width))
         self._share()
 
-    def _begin(self, port: Port) -> None:
+    def _begin(self, port: Port, lead: float = 0.0) -> None:
+        """Start the next burst of a port; `lead`: beats by which it is ahead of its share."""
         burst = port.flight[0]
         burst.start = self.clock.now
-        self._ends[port] = self._work + burst.beats
+        self._ends[port] = self._work + burst.beats - lead
 
-    def _end(self, plan: int) -> None:
+    def _change(self, plan: int) -> None:
+        """Bursts are done, or nothing is saved any more."""
         if plan != self._plan:
             return
         self._advance()
-        now, rate = self.clock.now, self.rate
-        done = [port for port in self._ports if self._ends[port] <= self._work + 1e-6]
+        now, shared = self.clock.now, self._width > self.capacity
+        done = [port for port, end in self._ends.items() if end <= self._work + NOTHING]
         for port in done:
             burst = port.flight.popleft()
-            burst.finish = now
-            burst.shared = rate < 1
-            burst.first = ceil(burst.start - 1e-6)
-            burst.last = max(burst.first, ceil(now - 1 / rate - 1e-6))
+            burst.finish, burst.shared = now, shared
+            burst.first = ceil(burst.start - NOTHING)
+            burst.last = ceil(now - NOTHING) - 1
             if port.flight and port.flight[0].due <= now:
                 self._begin(port)
             else:
-                self._ports.remove(port)
                 del self._ends[port]
             port.served(burst)
         self._share()
@@ -152,7 +178,7 @@ class Port:
 
     def served(self, burst: Burst) -> None:
         """The server is done with a burst; it goes on with the next one if that is due."""
-        self._active = self in self.server._ends
+        self._active = self.server.serves(self)
         self._served(burst)
         if not self._active:
             self._enter()

@@ -6,21 +6,30 @@ from collections.abc import Sequence
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import UNITS, Descriptor
+from intaglio.errors import InputError
 from intaglio.hw.cycles.array import Array
 from intaglio.hw.cycles.copy import Copy
 from intaglio.hw.cycles.machine import Machine, Record
 from intaglio.hw.cycles.memory import MemoryModel
 from intaglio.hw.cycles.prediction import Prediction, Span
-from intaglio.hw.cycles.program import macs
+from intaglio.hw.cycles.program import Tokens, macs
 from intaglio.hw.cycles.sequencer import Sequencer
 from intaglio.hw.cycles.transfers import Transfers
 from intaglio.hw.cycles.vector import Vector
 from intaglio.hw.cycles.weights import WeightLoader
 
 
-def predict(descriptors: Sequence[Descriptor], config: AcceleratorConfig, memory: MemoryModel) -> Prediction:
-    """The cycles of one run of a program. Raises ValueError if some descriptor would never end."""
-    machine = Machine(descriptors, config, memory)
+def predict(
+    descriptors: Sequence[Descriptor],
+    config: AcceleratorConfig,
+    memory: MemoryModel,
+    routing: Sequence[Tokens] = (),
+) -> Prediction:
+    """The cycles of one run of a program. `routing`: for every ROUTE, how many tokens choose each expert.
+
+    Raises InputError if a descriptor would never end, has no model, or depends on a routing that is not given.
+    """
+    machine = Machine(descriptors, config, memory, routing)
     sequencer, array = Sequencer(machine, descriptors), Array(machine)
     weights = WeightLoader(machine)
     for process in (
@@ -48,7 +57,7 @@ def _spans(machine: Machine) -> list[Span]:
         for job in jobs:
             record = machine.records[job.index]
             if not record.end:
-                raise ValueError(
+                raise InputError(
                     f"descriptor {job.index} ({job.d.kind}) never ends: it waits for progress that does not come."
                 )
             start = max(record.offered, previous)

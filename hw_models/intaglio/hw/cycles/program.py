@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor
+from intaglio.errors import InputError
 
 CHECK_STEPS: Mapping[str, int] = {
     "LOAD_WEIGHTS": 1,
@@ -45,20 +46,36 @@ class Job:
         return -(-self.rows // config.rows)
 
 
-def rows_of(d: Descriptor) -> int:
-    """Rows that a descriptor works on."""
-    return d["rows"]
+Tokens = Sequence[int]
+"""What a ROUTE does: how many tokens choose each expert."""
 
 
-def jobs(descriptors: Sequence[Descriptor]) -> list[list[Job]]:
-    """Descriptors by unit, in order."""
+def rows_of(d: Descriptor, tokens: Tokens | None) -> int:
+    """Rows that a descriptor works on; `tokens`: of the last ROUTE. Raises InputError if they are missing."""
+    if not d["queue"]:
+        return d["rows"]
+    if tokens is None:
+        raise InputError(
+            f"the rows of a {d.kind} depend on how many tokens choose expert {d['queue'] - 1}: "
+            "the cycle model needs a routing."
+        )
+    return tokens[d["queue"] - 1]
+
+
+def jobs(descriptors: Sequence[Descriptor], routing: Sequence[Tokens]) -> list[list[Job]]:
+    """Descriptors by unit, in order; `routing`: of every ROUTE. Raises InputError for a kind without a model."""
     found: list[list[Job]] = [[] for _ in UNITS]
+    tokens, following = None, iter(routing)
     for index, d in enumerate(descriptors):
+        if d.kind not in CHECK_STEPS:
+            raise InputError(f"descriptor {index}: the cycle model does not know {d.kind} yet.")
+        if d.kind == "ROUTE":
+            tokens = next(following, None)
         unit = UNITS.index(BY_NAME[d.kind].unit)
         waits = tuple(
             (UNITS.index(name), base, step) for name, (base, step) in d.waits.items() if base or step
         )
-        found[unit].append(Job(index, len(found[unit]), d, rows_of(d), waits))
+        found[unit].append(Job(index, len(found[unit]), d, rows_of(d, tokens), waits))
     return found
 
 

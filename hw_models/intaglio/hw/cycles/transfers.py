@@ -71,6 +71,8 @@ class Transfers:
         pieces = depth // {"LOAD_TABLE": 2, "LOAD_IMAGE": d["piece"]}.get(d.kind, depth)
         banked = d.kind in ("LOAD_ROWS", "LOAD_IMAGE")
         others = [machine.results[d["bank"]]] if banked else []
+        if banked and not d["bank"]:
+            others.append(machine.normalized)
         tiles = Tiles(d, machine.config)
         first, count = len(self._bursts), 0
         for bursts in self._commands(job):
@@ -84,6 +86,9 @@ class Transfers:
             start = max(written + 1, burst.first + WRITTEN)
             last = yield from machine.granted(others, None, start, burst.beats * pieces)
             written = max(last, burst.last + WRITTEN - 1 + pieces)
+            if pieces > 1:
+                rest = (time + left * pieces for time, left in burst.kinks)
+                written = max(written, round(max(rest, default=0)) + WRITTEN)
             self._engine.free(burst.beats, written - TAKEN - pieces)
             if d.kind == "LOAD_IMAGE":
                 for time in tiles.complete(burst, written):

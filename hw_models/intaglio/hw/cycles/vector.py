@@ -30,8 +30,11 @@ TAKE = 1
 RELEASE = 7
 """From the first channel of c to b's next row tile: its results are read in stages 1 .. 6."""
 
-COUNTED = 18
-"""From the last channel of c to progress: 15 stages, full_q, word_valid_q, progress_q."""
+WRITE = 17
+"""From the last channel of a word to its write: 15 stages, full_q, word_valid_q."""
+
+COUNTED = WRITE + 1
+"""From the last channel of c to progress."""
 
 
 class Vector:
@@ -76,9 +79,18 @@ class Vector:
             begin = take + TAKE
             self._free = begin + RELEASE
             self._c = begin + channels - 1
+            self._written(begin, channels)
             machine.done(VU, job, self._c + COUNTED)
             start = command + 1
         self._empty = self._c + COUNTED
         causes = machine.records[job.index].causes
         causes["compute"] += tiles * max(channels, SERIAL + TAKE + RELEASE)
         causes["pipeline"] += channels + SERIAL + TAKE + COUNTED
+
+    def _written(self, begin: int, channels: int) -> None:
+        """Writes to bank A of a row tile whose first channel passes in cycle `begin`: a word when it is full."""
+        depth = self.machine.config.depth
+        full = (channels - 1) // depth
+        if full:
+            self.machine.normalized.add(begin + depth - 1 + WRITE, 1, depth, full)
+        self.machine.normalized.add(self._c + WRITE, 1)

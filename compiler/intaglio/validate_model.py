@@ -1,0 +1,255 @@
+"""The cycle model against the RTL: random programs and whole models, and the errors as a table."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.artifact import Artifact
+from intaglio.backends import fpga
+from intaglio.errors import UnsupportedError
+from intaglio.hw.cycles import predict
+from intaglio.hw.iss.random_program import random_program
+from intaglio.samples import random_inputs
+from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate, simulate_all
+
+Progress = Callable[[str], None]
+
+OPERATIONS = ("gemm", "layernorm", "attention", "image")
+"""Of random programs; each brings its loads, copies and stores."""
+
+MAX_CYCLES, MAX_SHARE = 20, 0.02
+"""A descriptor may be off by so many cycles or by this share of its time, whichever is more."""
+
+MAX_MODEL_SHARE = 0.01
+"""The cycles of a whole model may be off by this share."""
+
+MEMORIES: Mapping[str, MemoryModel] = {
+    "fast": MemoryModel(latency=20, bytes_per_cycle=57.0),
+    "slow": MemoryModel(latency=150, bytes_per_cycle=6.0),
+}
+"""External memories to validate with: more than all ports can take or nearly so, and much less."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One descriptor: cycles on the RTL and in the model."""
+
+    kind: str
+    rtl: int
+    model: int
+
+    @property
+    def error(self) -> int:
+        return self.model - self.rtl
+
+    @property
+    def share(self) -> float:
+        return self.error / max(self.rtl, 1)
+
+    @property
+    def within(self) -> bool:
+        return abs(self.error) <= max(MAX_CYCLES, MAX_SHARE * self.rtl)
+
+
+@dataclass(frozen=True)
+class KindError:
+    """All descriptors of a kind. `cases`: programs that have one; errors are absolute; `beyond`: outside the bounds."""
+
+    kind: str
+    cases: int
+    descriptors: int
+    median_cycles: float
+    max_cycles: int
+    median_percent: float
+    max_percent: float
+    beyond: int
+
+
+@dataclass(frozen=True)
+class ModelError:
+    """A whole frame of a model, for a configuration and a memory."""
+
+    model: str
+    config: str
+    latency: int
+    bytes_per_cycle: float
+    rtl: int
+    predicted: int
+
+    @property
+    def share(self) -> float:
+        return (self.predicted - self.rtl) / self.rtl
+
+    @property
+    def within(self) -> bool:
+        return abs(self.share) <= MAX_MODEL_SHARE
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the comparison found. `refused`: models that do not fit a configuration, with the reason."""
+
+    cases: int
+    configs: Sequence[str]
+    kinds: Sequence[KindError]
+    models: Sequence[ModelError]
+    refused: Sequence[str]
+
+    @property
+    def within(self) -> bool:
+        """Whether everything is within the bounds."""
+        return not any(kind.beyond for kind in self.kinds) and all(model.within for model in self.models)
+
+    def as_json(self) -> dict[str, Any]:
+        models = [{**asdict(m), "error_percent": round(100 * m.share, 4)} for m in self.models]
+        return {
+            "cases": self.cases,
+            "configs": list(self.configs),
+            "memories": {name: asdict(memory) for name, memory in MEMORIES.items()},
+            "within": self.within,
+            "kinds": [asdict(kind) for kind in self.kinds],
+            "models": models,
+            "refused": list(self.refused),
+        }
+
+    def markdown(self) -> str:
+        """The tables, as docs/models.md has them."""
+        bound = f"{100 * MAX_SHARE:.0f} % or {MAX_CYCLES} cycles"
+        lines = [
+            f"{self.cases} random programs on {', '.join(self.configs)}, each with one of {_memories()}. "
+            f"Errors are absolute, of the cycles from a descriptor's offer to its end; bound: {bound}.",
+            "",
+            "| kind | programs | descriptors | median, cycles | max, cycles | median, % | max, % | beyond the bound |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {k.kind} | {k.cases} | {k.descriptors} | {k.median_cycles:g} | {k.max_cycles} "
+            f"| {k.median_percent:.2f} | {k.max_percent:.2f} | {k.beyond} |"
+            for k in self.kinds
+        ]
+        lines += [
+            "",
+            f"Whole models, first frame; bound: {100 * MAX_MODEL_SHARE:.0f} %.",
+            "",
+            "| model | configuration | latency, cycles | bytes per cycle | RTL, cycles | model, cycles | error, % |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {m.model} | {m.config} | {m.latency} | {m.bytes_per_cycle:g} | {m.rtl:,} | {m.predicted:,} "
+            f"| {100 * m.share:+.3f} |"
+            for m in self.models
+        ]
+        lines += ["", *(f"- {sentence}" for sentence in self.refused)] if self.refused else []
+        return "\n".join(lines) + "\n"
+
+
+def _memories() -> str:
+    return " and ".join(
+        f"{memory.latency} cycles latency, {memory.bytes_per_cycle:g} bytes per cycle"
+        for memory in MEMORIES.values()
+    )
+
+
+def validate(
+    models: Mapping[str, Artifact],
+    configs: Mapping[str, AcceleratorConfig],
+    cases: int,
+    progress: Progress = lambda _: None,
+) -> Validation:
+    """Run RTL and model. `cases`: random programs, dealt out to configurations and memories in turn.
+
+    Raises ToolError if a tool is missing or fails.
+    """
+    found = list(_unit_cases(configs, cases, progress))
+    whole, refused = _whole_models(models, configs, progress)
+    return Validation(cases, list(configs), _by_kind(found), whole, refused)
+
+
+def _unit_cases(
+    configs: Mapping[str, AcceleratorConfig], cases: int, progress: Progress
+) -> Iterable[list[Measured]]:
+    """The descriptors of every random program."""
+    parts = [(config, memory) for config in configs for memory in MEMORIES]
+    for number, (name, memory_name) in enumerate(parts):
+        seeds, memory = range(number, cases, len(parts)), MEMORIES[memory_name]
+        if not seeds:
+            continue
+        progress(f"{len(seeds)} random programs on {name}, {memory_name} memory")
+        jobs = []
+        for seed in seeds:
+            program, weights, image = random_program(configs[name], seed, OPERATIONS)
+            jobs.append(Job(configs[name], program, weights, [image]))
+        for job, frames in zip(jobs, simulate_all(jobs, memory), strict=True):
+            yield compare(job, frames, memory)
+
+
+def compare(job: Job, frames: Frames, memory: MemoryModel) -> list[Measured]:
+    """Every descriptor of the first image of a job."""
+    prediction = predict(job.program.descriptors, job.config, memory)
+    return [
+        Measured(span.kind, span.cycles, prediction.spans[span.index].cycles)
+        for span in frames.spans
+        if span.image == 0
+    ]
+
+
+def _by_kind(programs: Sequence[Sequence[Measured]]) -> list[KindError]:
+    """Errors by kind, in the order of their names."""
+    measured: dict[str, list[Measured]] = defaultdict(list)
+    cases: dict[str, int] = defaultdict(int)
+    for program in programs:
+        for one in program:
+            measured[one.kind].append(one)
+        for kind in {one.kind for one in program}:
+            cases[kind] += 1
+    return [_kind_error(kind, cases[kind], measured[kind]) for kind in sorted(measured)]
+
+
+def _kind_error(kind: str, cases: int, found: Sequence[Measured]) -> KindError:
+    cycles = [abs(one.error) for one in found]
+    shares = [100 * abs(one.share) for one in found]
+    beyond = sum(not one.within for one in found)
+    return KindError(
+        kind, cases, len(found), median(cycles), max(cycles), median(shares), max(shares), beyond
+    )
+
+
+def _whole_models(
+    models: Mapping[str, Artifact], configs: Mapping[str, AcceleratorConfig], progress: Progress
+) -> tuple[list[ModelError], list[str]]:
+    """Every model on every configuration with every memory, and who refuses what."""
+    found, refused = [], []
+    for name, artifact in models.items():
+        inputs = random_inputs(artifact.program.tensors[artifact.program.input], 1)
+        image = np.ascontiguousarray(inputs[0]).tobytes()
+        for config_name, config in configs.items():
+            try:
+                compiled = fpga.compile_program(artifact.program, config)
+            except UnsupportedError as error:
+                refused.append(f"{name} on {config_name}: {error}")
+                continue
+            job = Job(config, compiled.program, compiled.weights, [image])
+            for memory_name, memory in MEMORIES.items():
+                progress(f"{name} on {config_name}, {memory_name} memory")
+                rtl = simulate(job, memory).cycles
+                predicted = predict(job.program.descriptors, config, memory).cycles
+                whole = ModelError(name, config_name, memory.latency, memory.bytes_per_cycle, rtl, predicted)
+                found.append(whole)
+    return found, refused
+
+
+def write(validation: Validation, path: Path) -> None:
+    """Write the tables (.md), or all figures (.json)."""
+    text = (
+        json.dumps(validation.as_json(), indent=1) + "\n" if path.suffix == ".json" else validation.markdown()
+    )
+    path.write_text(text)
