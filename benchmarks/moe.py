@@ -5,8 +5,8 @@
     python benchmarks/moe.py model build/models/m3vit/ort_moe.onnx --float build/models/m3vit/float_dynamo.onnx
 
 `layer` times one mixture (default: M3ViT-Tiny's: 129 tokens, 192 wide, 16 experts of 384, top 2) in one library, whose
-input is the gate's logits, under forced routings: the same work spread over few or many experts, and mixtures of more
-experts of which as many are used. `model` runs the compiled model and ONNX Runtime on the same image and task. Rounds
+input is the gate's logits, under forced routings: the same work spread over few or many experts, mixtures of more
+experts of which as many are used, and tokens that take more experts each. `model` runs the compiled model and ONNX Runtime on the same image and task. Rounds
 are interleaved, figures are medians over rounds; the clock is as in `benchmarks/cpu.py`.
 """
 
@@ -68,11 +68,14 @@ def _arguments() -> argparse.Namespace:
 def _layer(options: argparse.Namespace) -> None:
     counts = [n for n in (1, 2, 4, 8, 16, 32) if options.k <= n <= options.experts]
     more = [options.experts * factor for factor in (1, 2, 4)]
+    tops = [k for k in range(1, 5) if k <= options.experts]
     with tempfile.TemporaryDirectory() as folder:
-        libraries = {n: _library(options, n, Path(folder) / str(n)) for n in more}
-        same, used = libraries[options.experts], min(options.experts, 4)
-        contenders = {f"{n} of {options.experts}": _run(same, options, n) for n in counts}
-        contenders |= {f"{used} of {n}": _run(libraries[n], options, used) for n in more[1:]}
+        wider = {n: _library(options, n, options.k, Path(folder) / f"of {n}") for n in more}
+        deeper = {k: _library(options, options.experts, k, Path(folder) / f"top {k}") for k in tops}
+        same, used = wider[options.experts], min(options.experts, 4)
+        contenders = {f"{n} of {options.experts}": _run(same, options.k, n) for n in counts}
+        contenders |= {f"{used} of {n}": _run(wider[n], options.k, used) for n in more[1:]}
+        contenders |= {f"{used} of {options.experts}, top {k}": _run(deeper[k], k, used) for k in tops}
         times = measure(contenders, options.rounds, CLOCKS[options.clock])
     rows = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     if options.json:
@@ -84,13 +87,13 @@ def _layer(options: argparse.Namespace) -> None:
         f"{options.threads} thread(s), {options.clock} time, {options.rounds} rounds, {platform.machine()}"
     )
     for name, median in rows.items():
-        print(f"active experts {name:10s} median {median:7.3f} ms")
+        print(f"active experts {name:16s} median {median:7.3f} ms")
 
 
-def _library(options: argparse.Namespace, experts: int, folder: Path) -> NativeModel:
+def _library(options: argparse.Namespace, experts: int, k: int, folder: Path) -> NativeModel:
     """A mixture whose input is the logits, int16 [tokens, experts]; x is a constant."""
     rng = np.random.default_rng(0)
-    built = _built(options, experts, rng)
+    built = _built(options, experts, k, rng)
     x = rng.integers(-128, 128, (options.tokens, options.dim)).astype(np.int8)
     constants = [x, *built.constants]
     tensors = [Tensor("logits", (options.tokens, experts), "int16")]
@@ -103,7 +106,7 @@ def _library(options: argparse.Namespace, experts: int, folder: Path) -> NativeM
     return NativeModel(report["library"], ProgramIO.of(program))
 
 
-def _built(options: argparse.Namespace, experts: int, rng: np.random.Generator) -> Built:
+def _built(options: argparse.Namespace, experts: int, k: int, rng: np.random.Generator) -> Built:
     unit, hidden = Grid(1 / 127, 0, "int8"), Grid(4 / 127, 0, "int8")
 
     def projection(channels: int, depth: int) -> Projection:
@@ -116,16 +119,16 @@ def _built(options: argparse.Namespace, experts: int, rng: np.random.Generator) 
         )
         for _ in range(experts)
     ]  # fmt: skip
-    return moe.parameters(unit, Grid(1e-4, 0, "int16"), each, unit, unit, k=options.k, normalize=True)
+    return moe.parameters(unit, Grid(1e-4, 0, "int16"), each, unit, unit, k=k, normalize=True)
 
 
-def _run(model: NativeModel, options: argparse.Namespace, active: int) -> Contender:
-    logits = routing(options.tokens, model.io.input.shape[1], options.k, active)
+def _run(model: NativeModel, k: int, active: int) -> Contender:
+    logits = routing(*model.io.input.shape, k, active)
     return lambda: model.run(logits)
 
 
 def routing(tokens: int, experts: int, k: int, active: int) -> Logits:
-    """Logits that send every token to k of the first `active` experts, all of them equally often."""
+    """Logits that send every token to k of the first `active` experts, all of them equally often (k <= active)."""
     logits = np.full((tokens, experts), -30000, np.int16)
     rows = np.arange(tokens)
     for slot in range(k):
