@@ -6,8 +6,9 @@
 
 `layer` times one mixture (default: M3ViT-Tiny's: 129 tokens, 192 wide, 16 experts of 384, top 2) in one library, whose
 input is the gate's logits, under forced routings: the same work spread over few or many experts, mixtures of more
-experts of which as many are used, and tokens that take more experts each. `model` runs the compiled model and ONNX Runtime on the same image and task. Rounds
-are interleaved, figures are medians over rounds; the clock is as in `benchmarks/cpu.py`.
+experts of which as many are used, and tokens that take more experts each. `model` runs the compiled model and ONNX
+Runtime on the same image and task. Rounds are interleaved, figures are medians over rounds; the clock is as in
+`benchmarks/cpu.py`.
 """
 
 from __future__ import annotations
