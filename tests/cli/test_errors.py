@@ -122,7 +122,7 @@ def test_a_source_that_is_gone_or_another(tmp_path: Path, compiled: Path) -> Non
 
 
 def test_a_data_set_that_does_not_fit(tmp_path: Path, compiled: Path) -> None:
-    assert "--dataset: expected fashion-mnist, not 'mnist'" in refusal(
+    assert "--dataset: expected fashion-mnist or fashion-mnist-groups, not 'mnist'" in refusal(
         "evaluate", compiled / "null", "--dataset", "mnist"
     )
     assert "dataset-fashion-mnist" in refusal("evaluate", compiled / "null", "--data", tmp_path)
