@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import merge
+from math import ceil
 
 Interval = tuple[int, int]
 """Cycles from, to: the second is the first that is free."""
@@ -59,3 +60,24 @@ def free(usages: Sequence[Usage], start: int, count: int) -> list[Interval]:
             count -= begin - time
         time = end
     return [*found, (time, time + count)]
+
+
+def served(usages: Sequence[Usage], start: int, end: int, count: int) -> int:
+    """When the last of `count` accesses is made that come evenly from cycle `start` to `end`, or faster than one a cycle.
+
+    Each waits for the ones before and for a cycle that no usage takes.
+    """
+    if all(usage.end <= start for usage in usages):
+        return max(start + count - 1, end)
+    spacing = (end - start) / max(count - 1, 1)
+    last = free(usages, start, count)[-1][1] - 1
+    if spacing <= 1:
+        return last
+    last = max(last, free(usages, end, 1)[-1][1] - 1)
+    for begin, _ in merge(*(usage.intervals(start) for usage in usages)):
+        if begin >= end:
+            break
+        if begin > start:
+            left = count - ceil((begin - start) / spacing)
+            last = max(last, free(usages, begin, left)[-1][1] - 1)
+    return last

@@ -31,7 +31,7 @@ class Copy:
             start = yield from machine.offered(CP, job)
             first = FIRST + (yield from machine.met(job, 0, start))
             words = job.tiles(machine.config) * job.d["chunks"]
-            last = yield from machine.granted([machine.array_reads], machine.copy_reads, first, words)
+            last = yield from machine.copied(first, words)
             machine.popped[CP].append(last)
             machine.done(CP, job, last + COUNTED)
             causes = machine.records[job.index].causes

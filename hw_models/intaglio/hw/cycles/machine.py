@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import UNITS, Descriptor
-from intaglio.hw.cycles.bank import Usage, free
+from intaglio.hw.cycles.bank import Usage, free, served
 from intaglio.hw.cycles.clock import Clock, Series
 from intaglio.hw.cycles.memory import MemoryModel, Server, WriteEngine
 from intaglio.hw.cycles.program import Job, Tokens, jobs
@@ -18,6 +18,9 @@ QUEUE = 8
 
 THROUGH_QUEUE = 2
 """fifo_ram: from a descriptor pushed to the same at the output of an empty queue."""
+
+SOON = 3
+"""Cycles for which nothing is expected to come in between: the shortest way from a unit's wait met to its first access."""
 
 Steps = Generator[tuple[Series, int] | float, None, int]
 """A part of a process, which returns a cycle."""
@@ -87,23 +90,31 @@ class Machine:
             self.records[job.index].causes[f"wait {cause}"] += time - start
         return time
 
-    def granted(self, others: Sequence[Usage], own: Usage | None, start: int, count: int) -> Steps:
-        """The cycle of the last of `count` accesses to a port that `others` take first, one per cycle from `start` on.
-
-        `own` gets these accesses: a guess at first, right when the cycle is over.
-        """
-        mark = own.mark() if own else 0
+    def granted(self, others: Sequence[Usage], start: int, end: int, count: int) -> Steps:
+        """When the last of `count` accesses to a port is made, which come from cycle `start` to `end`; `others` go first."""
         while True:
             versions = [usage.version for usage in others]
+            last = served(others, start, end, count)
+            if last <= self.clock.now + SOON:
+                return last
+            yield last
+            if versions == [usage.version for usage in others]:
+                return last
+
+    def copied(self, start: int, count: int) -> Steps:
+        """As `granted`, for the K/V copy's reads of bank A; they are a guess at first, right when the cycle is over."""
+        others, own = [self.array_reads], self.copy_reads
+        mark = own.mark()
+        while True:
+            version = others[0].version
+            own.rewind(mark)
             intervals = free(others, start, count)
-            if own:
-                own.rewind(mark)
-                for begin, end in intervals:
-                    own.add(begin, end - begin)
+            for begin, end in intervals:
+                own.add(begin, end - begin)
             last = intervals[-1][1] - 1
             if last > self.clock.now:
                 yield last
-            if versions == [usage.version for usage in others]:
+            if version == others[0].version:
                 return last
 
     def done(self, unit: int, job: Job, time: int) -> None:

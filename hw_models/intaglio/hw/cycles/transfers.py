@@ -84,8 +84,8 @@ class Transfers:
                 yield self._arrived, number
             burst = self._bursts[number]
             start = max(written + 1, burst.first + WRITTEN)
-            last = yield from machine.granted(others, None, start, burst.beats * pieces)
-            written = max(last, burst.last + WRITTEN - 1 + pieces)
+            end = burst.last + WRITTEN - 1 + pieces
+            written = yield from machine.granted(others, start, end, burst.beats * pieces)
             if pieces > 1:
                 rest = (time + left * pieces for time, left in burst.kinks)
                 written = max(written, round(max(rest, default=0)) + WRITTEN)
@@ -135,7 +135,7 @@ class Transfers:
         writes.command(begin)
         number = len(writes.answered.times) - 1
         for beats in split(d["offset"], d["words"], machine.config):
-            last = yield from machine.granted(others, None, read, beats)
+            last = yield from machine.granted(others, read, read + beats - 1, beats)
             writes.burst(beats, last + READ)
             read = last + 1
             number += 1

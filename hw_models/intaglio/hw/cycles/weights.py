@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from intaglio.accelerator.descriptors import UNITS
 from intaglio.hw.cycles import clock
-from intaglio.hw.cycles.bank import free
 from intaglio.hw.cycles.clock import Series
 from intaglio.hw.cycles.copy import WRITE
 from intaglio.hw.cycles.machine import Machine
@@ -75,11 +74,9 @@ class WeightLoader:
                     yield self._arrived, number
                 burst = self._bursts[number]
                 start = max(written + 1, burst.first + WRITTEN) - WRITE
-                written = free([machine.copy_reads], start, burst.beats)[-1][1] - 1 + WRITE
-                if written > burst.last + WRITTEN:
-                    copied = yield from machine.granted([machine.copy_reads], None, start, burst.beats)
-                    written = copied + WRITE
-                written = max(written, burst.last + WRITTEN)
+                end = burst.last + WRITTEN - WRITE
+                reads = yield from machine.granted([machine.copy_reads], start, end, burst.beats)
+                written = reads + WRITE
                 self._engine.free(burst.beats, written - 1)
                 left -= burst.beats
                 number += 1
