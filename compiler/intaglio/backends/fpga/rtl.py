@@ -47,6 +47,7 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
         "magic": registers.MAGIC,
         "version": descriptors.FORMAT_VERSION,
         "units": UNITS,
+        "unit_words": [_words(unit) for unit in UNITS],
         "kinds": KINDS,
         "errors": list(registers.ERRORS.items()),
         "counters": registers.COUNTERS,
@@ -64,6 +65,14 @@ def _ports(config: AcceleratorConfig) -> list[Size]:
         ("ADDR_BITS", 40, "AXI addresses"),
         ("DSP48E2", int(config.multiplier == "dsp48e2"), "1: the array is made of packed DSP48E2 cascades"),
     ]
+
+
+def _words(unit: str) -> int:
+    """Words of a descriptor, from the first, that the kinds of `unit` have fields in; the waits end in word 5."""
+    ends = [
+        entry.word + (entry.width + 31) // 32 for kind in KINDS if kind.unit == unit for entry in kind.fields
+    ]
+    return max(1 + len(UNITS), *ends)
 
 
 def _functions() -> list[_Function]:
