@@ -15,8 +15,11 @@ from intaglio import pipelines
 from intaglio.backends import arena, c, cpu, fpga
 from intaglio.errors import InputError, ToolError
 from intaglio.extract import extract
-from intaglio.frontend.importer import Imported, import_model, to_relax
+from intaglio.frontend import tasks
+from intaglio.frontend.importer import Imported, standardize, to_relax
+from intaglio.frontend.load import load
 from intaglio.frontend.simplify import simplify
+from intaglio.merge import merge
 from intaglio.passes.integer.emit import Missing, Preprocessing
 from intaglio.passes.make_integer import MakeInteger
 from intaglio.program import Program
@@ -65,12 +68,39 @@ def to_program(
     Raises ModelError, UnsupportedError or CalibrationError with one sentence.
     """
     progress("import")
-    imported = import_model(path, options.batch)
+    model = load(path)
+    selector = tasks.selector(model)
+    if selector is None:
+        return _one_program(model, path.stem, options, {}, dump_ir, progress, target)
+    bounds: dict[str, float] = {}
+    while True:
+        before = dict(bounds)
+        programs = [
+            _one_program(
+                tasks.bound(model, selector, task), path.stem, options, bounds, dump_ir, progress, target
+            )
+            for task in range(selector.count)
+        ]
+        if bounds == before:
+            return merge(programs, selector.name)
+
+
+def _one_program(
+    model: onnx.ModelProto,
+    name: str,
+    options: Options,
+    bounds: dict[str, float],
+    dump_ir: Path | None,
+    progress: Progress,
+    target: Target | None,
+) -> Program:
+    """The integer program of `model`, which is consumed. Gate logits without a scale keep to `bounds` and add to it."""
+    imported = to_relax(standardize(model, options.batch))
     _check_channels(imported, options)
     pipeline = pipelines.fpga if isinstance(target, FpgaTarget) else pipelines.integer
-    passes = pipeline(imported, options.preprocessing, options.nonlinear)
+    passes = pipeline(imported, options.preprocessing, options.nonlinear, bounds)
     module = pipelines.run(imported.module, passes, dump_ir, progress)
-    return extract(module, path.stem, imported.nodes, imported.input_name)
+    return extract(module, name, imported.nodes, imported.input_name)
 
 
 def compile_model(

@@ -32,11 +32,18 @@ def recognition() -> list[Pass]:
     ]
 
 
-def integer(imported: Imported, preprocessing: Preprocessing, nonlinear: str) -> list[Pass]:
+def integer(
+    imported: Imported,
+    preprocessing: Preprocessing,
+    nonlinear: str,
+    bounds: dict[str, float] | None = None,
+) -> list[Pass]:
     """From the importer's QDQ graph to integer ops, for every target (`cpu`, `c`, `null`, `fpga`)."""
     return [
         *recognition(),
-        MakeInteger(imported.provenance, imported.nodes, preprocessing, nonlinear),
+        MakeInteger(
+            imported.provenance, imported.nodes, preprocessing, nonlinear, {} if bounds is None else bounds
+        ),
         eliminate_common,
         fold_movement,
         eliminate_common,
@@ -47,10 +54,15 @@ def integer(imported: Imported, preprocessing: Preprocessing, nonlinear: str) ->
     ]
 
 
-def fpga(imported: Imported, preprocessing: Preprocessing, nonlinear: str) -> list[Pass]:
+def fpga(
+    imported: Imported,
+    preprocessing: Preprocessing,
+    nonlinear: str,
+    bounds: dict[str, float] | None = None,
+) -> list[Pass]:
     """Integer ops that all run on the accelerator."""
     return [
-        *integer(imported, preprocessing, nonlinear),
+        *integer(imported, preprocessing, nonlinear, bounds),
         PartitionFpga(imported.nodes),
     ]
 

@@ -21,6 +21,8 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_conver
 from intaglio.errors import IntaglioError, ModelError, UnsupportedError
 from intaglio.frontend.dialects import to_standard
 from intaglio.frontend.load import describe, load, opset_of
+from intaglio.frontend.moe import mixture, relax_op
+from intaglio.frontend.moe.recognise import recognise_moe
 from intaglio.frontend.simplify import simplify
 
 Array = NDArray[Any]
@@ -60,8 +62,8 @@ def import_model(path: Path, batch: int = 1) -> Imported:
 
 
 def standardize(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
-    """Rewrite dialects to QDQ and make the graph static; in place."""
-    return simplify(to_standard(model), batch)
+    """Rewrite dialects to QDQ, mixtures of experts to one node each, and make the graph static; in place."""
+    return simplify(recognise_moe(to_standard(model), batch), batch)
 
 
 def to_relax(model: onnx.ModelProto) -> Imported:
@@ -135,7 +137,9 @@ def _refuse_infinite(model: onnx.ModelProto) -> None:
 def _refuse_unknown(model: onnx.ModelProto) -> None:
     known = set(_get_convert_map())
     unknown = [
-        node for node in model.graph.node if node.domain not in ("", "ai.onnx") or node.op_type not in known
+        node
+        for node in model.graph.node
+        if not mixture.is_mixture(node) and (node.domain not in ("", "ai.onnx") or node.op_type not in known)
     ]
     if unknown:
         listed = ", ".join(describe(node) for node in unknown[:5])
@@ -151,6 +155,9 @@ class _Importer(ONNXGraphImporter):
     def __init__(self) -> None:
         super().__init__({}, "float32", keep_params_in_input=False, sanitize=False)
         self.provenance: dict[str, str] = {}
+
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        """TVM's own check does not know our ops; `_refuse_unknown` has looked."""
 
     def from_onnx(self, graph: onnx.GraphProto, opset: int) -> tvm.IRModule:
         """Convert `graph`, whose nodes are renamed after their outputs: TVM tells `_convert_operator` only that."""
@@ -210,6 +217,8 @@ class _Importer(ONNXGraphImporter):
             bound is None or isinstance(bound, GenericConst) for bound in inputs[1:3]
         ):
             return _convert_clip(inputs)
+        if op_name.startswith(mixture.PREFIX):
+            return relax_op.call(inputs[0], list(inputs[1:]), k=attrs["k"], normalize=attrs["normalize"])
         if op_name in PAIRWISE:
             return functools.reduce(lambda a, b: self.bb.normalize(PAIRWISE[op_name](a, b)), inputs)
         return None

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from intaglio.errors import ModelError, UnsupportedError
 from intaglio.frontend.load import describe, opset_of
+from intaglio.frontend.moe import mixture
 
 ALIASES = {"Identity", "Dropout"}
 RANDOM = {
@@ -29,14 +30,14 @@ KEEP = {"DequantizeLinear", *RANDOM}
 SMALL = 4096
 
 
-def simplify(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
+def simplify(model: onnx.ModelProto, batch: int = 1, *, dynamic: bool = False) -> onnx.ModelProto:
     """Return `model`, changed in place: static, folded, without unused initializers.
 
-    Raises UnsupportedError for dynamic shapes that `batch` does not bind, ModelError for a graph that is
-    inconsistent.
+    With `dynamic`, shapes that depend on data stay, unknown: a later rewrite may take them out. Raises
+    UnsupportedError for dynamic shapes that `batch` does not bind, ModelError for a graph that is inconsistent.
     """
     _bind_inputs(model.graph, batch)
-    walker = _Walker(model)
+    walker = _Walker(model, dynamic)
     nodes = [kept for node in list(model.graph.node) if (kept := walker.visit(node)) is not None]
     outputs = {walker.alias.get(o.name, o.name): o.name for o in model.graph.output}
     _replace_nodes(model.graph, nodes, walker, outputs)
@@ -93,7 +94,8 @@ def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
 class _Walker:
     """State of the forward walk: types and small constants by name."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, dynamic: bool) -> None:
+        self.dynamic = dynamic
         self.opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.opsets.setdefault("", opset_of(model))
         self.ir_version = model.ir_version
@@ -114,13 +116,26 @@ class _Walker:
         if node.op_type == "Constant" and not node.domain:
             self._define(node.output[0], _constant(node))
             return None
-        if node.op_type == "Shape" and not node.domain:
+        if node.op_type == "Shape" and not node.domain and (node.input[0] in self.types or not self.dynamic):
             self._define(node.output[0], self._shape(node))
             return None
         if node.op_type not in KEEP and all(self._is_constant(name) for name in node.input):
             return self._fold(node)
-        self._infer(node)
+        if self.dynamic:
+            self._try_infer(node)
+        else:
+            self._infer(node)
         return node
+
+    def _try_infer(self, node: onnx.NodeProto) -> None:
+        """Infer the types of the outputs that have a static one; forget the others."""
+        if any(name and name not in self.types for name in node.input):
+            return
+        try:
+            self._infer(node)
+        except UnsupportedError:
+            for name in node.output:
+                self.types.pop(name, None)
 
     def _is_alias(self, node: onnx.NodeProto) -> bool:
         """Whether the only result of `node` is its first input: not so if it drops values, as in training."""
@@ -180,6 +195,9 @@ class _Walker:
     def _infer(self, node: onnx.NodeProto) -> None:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             self._infer_qdq(node)
+            return
+        if node.domain == mixture.DOMAIN:
+            self.types[node.output[0]] = self.types[node.input[1]]
             return
         try:
             schema = onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
@@ -245,10 +263,13 @@ def _replace_nodes(
     graph.node.extend(kept)
     del graph.output[:]
     for inner in outputs:
-        graph.output.append(helper.make_value_info(inner, walker.types[inner]))
+        graph.output.append(helper.make_value_info(inner, walker.types.get(inner, TypeProto())))
     del graph.value_info[:]
     graph.value_info.extend(
-        helper.make_value_info(name, walker.types[name]) for node in nodes for name in node.output if name
+        helper.make_value_info(name, walker.types[name])
+        for node in nodes
+        for name in node.output
+        if name in walker.types
     )
 
 

@@ -15,7 +15,7 @@ from tvm import relax
 
 from intaglio.errors import CalibrationError, UnsupportedError
 from intaglio.passes.graph import Graph, dtype_of, op_name, shape_of
-from intaglio.passes.integer import combine, functions, movement, products, quantization, ranking
+from intaglio.passes.integer import combine, experts, functions, movement, products, quantization, ranking
 from intaglio.passes.integer.emit import Emitter, Missing, Preprocessing
 from intaglio.passes.integer.walk import Handler, Walk
 
@@ -28,6 +28,7 @@ HANDLERS: dict[str, Handler] = {
     "relax.nn.layer_norm": products.layer_norm,
     "relax.nn.softmax": products.softmax,
     "relax.mean": products.mean,
+    "intaglio_moe.mixture": experts.mixture,
     "relax.reshape": movement.reshape,
     "relax.permute_dims": movement.permute_dims,
     "relax.strided_slice": movement.strided_slice,
@@ -49,12 +50,15 @@ class MakeInteger:
     """The pass; its fields are its options. `names`: Relax variable -> ONNX tensor; `nodes`: ONNX tensor -> node.
 
     `preprocessing` says what the compiled model's input is, `nonlinear` is the set of non-linear ops (exact or ivit).
+    `bounds`: the largest values of gate logits without a scale, by ONNX tensor; the pass adds what it finds, and
+    keeps to what is larger.
     """
 
     names: dict[str, str]
     nodes: dict[str, str]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     nonlinear: str = "exact"
+    bounds: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, module: tvm.IRModule) -> tvm.IRModule:
         """Relax to Relax.
@@ -74,7 +78,7 @@ class MakeInteger:
     def _run(self, module: tvm.IRModule, input_dtype: str = "") -> tuple[tvm.IRModule, list[Missing]]:
         graph = Graph(module)
         builder = relax.BlockBuilder()
-        emitter = Emitter(builder, self.preprocessing, self.nonlinear)
+        emitter = Emitter(builder, self.preprocessing, self.nonlinear, bounds=self.bounds)
         model_input = relax.Var(graph.parameters[0].name, self._input_type(graph, input_dtype))
         walk = Walk(graph, emitter, self.names, model_input, HANDLERS)
         with builder.function("main", [model_input]):

@@ -15,6 +15,7 @@ from intaglio.ops import (
     linear,
     matmul,
     mean,
+    moe,
     patch_embed,
     quantize_input,
     rescale,
@@ -62,7 +63,9 @@ class Emitter:
     nonlinear: str
     missing: list[Missing] = field(default_factory=list)
     input_grid: Grid | None = None
+    bounds: dict[str, float] = field(default_factory=dict)
     _materialized: dict[int, tuple[Value, OnGrid]] = field(default_factory=dict)
+    _origins: dict[relax.Var, tuple[Value, Grid]] = field(default_factory=dict)
 
     def call(
         self,
@@ -88,6 +91,20 @@ class Emitter:
         return self.call(move[0], [expr], move[1], nodes, grid)
 
     # --- grids ----------------------------------------------------------------------------------------------
+
+    def bounded(self, tensor: str, largest: float) -> Grid:
+        """16 bits for values of at most `largest`, or of what `bounds` says of `tensor` if that is more."""
+        self.bounds[tensor] = max(largest, self.bounds.get(tensor, 0.0))
+        return Grid(self.bounds[tensor] / 32767 if self.bounds[tensor] > 0 else 1.0, 0, "int16")
+
+    def origin(self, tensor: OnGrid) -> Value | None:
+        """What the integers of `tensor` were computed from, read as `tensor` reads them."""
+        if tensor.expr not in self._origins:
+            return None
+        value, grid = self._origins[tensor.expr]
+        if isinstance(value, Pending):
+            return replace(value, factor=value.factor * (tensor.grid.scale / grid.scale))
+        return value if grid == tensor.grid else None
 
     def need(self, value: Value, role: str) -> OnGrid:
         """`value` as an integer tensor, on the grid that the graph gives it; a missing one is recorded and guessed."""
@@ -170,6 +187,7 @@ class Emitter:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 op, built = "table", self._table(function or identity, source.grid, grid)
         expr = self.built(op, [source.expr], built, value.nodes, grid)
+        self._origins[expr] = value, grid
         return OnGrid(value.shape, expr=expr, grid=grid)
 
     def _table(self, function: lazy.RealFunction, source: Grid, grid: Grid) -> Built:
@@ -204,6 +222,7 @@ class Emitter:
     # --- exact results --------------------------------------------------------------------------------------
 
     def _pending(self, value: Pending, grid: Grid) -> OnGrid:
+        exact = value
         if value.as_written is not None and not lazy.may_skip(value.as_written.inner, grid):
             value = replace(value.as_written.value, moves=value.moves)
         value = narrowed(value)
@@ -212,6 +231,8 @@ class Emitter:
         expr = self._kind(kind, inner, value.nodes)
         for move in value.moves:
             expr = self.move(expr, move, grid, value.nodes[-1:])
+        if isinstance(expr, relax.Var):
+            self._origins[expr] = exact, grid
         return OnGrid(value.shape, expr=expr, grid=grid, exact=None if value.moves else value)
 
     def _kind(self, kind: Kind, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
@@ -232,6 +253,8 @@ class Emitter:
                 return self._mean(kind, out, nodes)
             case lazy.Concat():
                 return self._concat(kind, out, nodes)
+            case lazy.Mixture():
+                return self._mixture(kind, out, nodes)
 
     def _linear(self, kind: lazy.Linear, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         builder = patch_embed if kind.patch else linear
@@ -301,6 +324,16 @@ class Emitter:
     def _concat(self, kind: lazy.Concat, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
         parts = [self.on_grid(part, out).expr for part in kind.parts]
         return self.call("concat", parts, {"axis": kind.axis}, nodes, out)
+
+    def _mixture(self, kind: lazy.Mixture, out: Grid, nodes: tuple[str, ...]) -> relax.Expr:
+        if self.missing:  # its grids are guesses, and nobody will run it
+            shape = (*kind.x.shape[:-1], len(kind.experts[0].second.weight))
+            return integer_constant(np.zeros(shape, out.dtype))
+        x, logits = kind.x, kind.logits
+        built = moe.parameters(
+            x.grid, logits.grid, kind.experts, kind.result, out, k=kind.k, normalize=kind.normalize
+        )
+        return self.built("moe", [x.expr, logits.expr], built, nodes, out)
 
 
 def _hint(nodes: tuple[str, ...], op: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
+from intaglio.ops import moe
 from intaglio.ops.base import Grid
 
 Array = NDArray[Any]
@@ -222,7 +223,22 @@ class Concat:
     axis: int
 
 
-Kind = Linear | MatMul | Attention | Sum | Affine | Norm | Mean | Concat
+@dataclass(frozen=True)
+class Mixture:
+    """Of every row of `x`, the results of the k experts with the largest `logits`, weighted and summed.
+
+    `result`: the one grid that every expert's result is on.
+    """
+
+    x: OnGrid
+    logits: OnGrid
+    experts: tuple[moe.Expert, ...] = field(repr=False)
+    result: Grid
+    k: int
+    normalize: bool
+
+
+Kind = Linear | MatMul | Attention | Sum | Affine | Norm | Mean | Concat | Mixture
 
 
 def covers(grid: Grid, other: Grid) -> bool:
