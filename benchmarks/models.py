@@ -2,8 +2,12 @@
 
 The weights are seeded, with the statistics of trained ones; nothing is downloaded. Run it as
 `python benchmarks/models.py --model deit_tiny --form ort_s8s8 -o DIR`; without `--model` and
-`--form` it makes everything. What exists is kept. The environment is that of
+`--form` it makes everything but `m3vit`. What exists is kept. The environment is that of
 `tests/fixtures/requirements-torch_float.txt`; the `nncf` and `pt2e` forms also need that package.
+
+`--model m3vit` makes the mixture of experts of `examples/m3vit`, which has a task for a second input
+and forms of its own: `float_dynamo` (every expert on every token), `float_legacy` (a loop over the
+experts) and `ort_moe` (the first, quantized but for the routers).
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "m3vit"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fixtures"))
 
 from common import natural_images, reference_run, stub_torchvision, trained_like, write_atomic
@@ -102,6 +107,29 @@ FORMS: dict[str, Maker] = {
 NEEDS = {"nncf": "nncf", "pt2e": "executorch"}
 
 
+M3VIT = "m3vit"
+M3VIT_SPELLINGS = {"float_dynamo": "dense", "float_legacy": "loop"}
+
+
+def make_m3vit(folder: Path) -> None:
+    """Make M3ViT-Tiny with seeded weights in its three forms, with its images."""
+    import export_m3vit
+    import quantize_m3vit
+
+    export_m3vit.write_images(folder)
+    for form, spelling in M3VIT_SPELLINGS.items():
+        path = folder / f"{form}.onnx"
+        if not path.exists():
+            model = export_m3vit.seeded()
+            write_atomic(path, partial(export_m3vit.write, model, spelling))
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+    path = folder / "ort_moe.onnx"
+    if not path.exists():
+        runs = quantize_m3vit.feeds(np.load(folder / "calib.npy"))
+        write_atomic(path, lambda target: quantize_m3vit.quantize(folder / "float_dynamo.onnx", target, runs))
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+
+
 def calibration(folder: Path) -> np.ndarray:
     """Return the calibration images, saving them and the evaluation images once."""
     for name, count, seed in (("calib", CALIBRATION, 31), ("eval", EVALUATION, 32)):
@@ -146,7 +174,7 @@ def report(folder: Path, form: str, output: np.ndarray) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=[*MODELS], nargs="*", default=[*MODELS])
+    parser.add_argument("--model", choices=[*MODELS, M3VIT], nargs="*", default=[*MODELS])
     parser.add_argument("--form", choices=[*FORMS], nargs="*", default=[*FORMS])
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write into")
     options = parser.parse_args()
@@ -154,6 +182,9 @@ def main() -> int:
     for model in options.model:
         folder = options.out / model
         folder.mkdir(parents=True, exist_ok=True)
+        if model == M3VIT:
+            make_m3vit(folder)
+            continue
         calibration(folder)
         for form in options.form:
             package = NEEDS.get(form)
