@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TypeProto, helper, numpy_helper
+from onnx import TensorProto, TypeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from intaglio.errors import ModelError, UnsupportedError
@@ -74,6 +74,8 @@ def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
                 f"input {value.name!r} is no tensor but a {kind}; intaglio takes one image tensor"
             )
         dims = value.type.tensor_type.shape.dim
+        if not dims and value.type.tensor_type.HasField("shape") and _is_integer(value):
+            continue  # the number of a task
         if not dims:
             raise UnsupportedError(
                 f"input {value.name!r} has no shape; export the model with a static image shape"
@@ -89,6 +91,10 @@ def _bind_inputs(graph: onnx.GraphProto, batch: int) -> None:
                 f"it cannot be bound to --batch {batch}"
             )
     del graph.value_info[:]
+
+
+def _is_integer(value: onnx.ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type in (TensorProto.INT32, TensorProto.INT64)
 
 
 class _Walker:

@@ -15,6 +15,7 @@ from intaglio.compiler import missing_scales
 from intaglio.errors import ModelError, UnsupportedError
 from intaglio.frontend.load import describe
 from intaglio.frontend.simplify import simplify
+from intaglio.frontend.tasks import bound, selector
 
 WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Conv": 1}
 
@@ -59,7 +60,9 @@ def gaps(model: onnx.ModelProto) -> Gaps:
 
     Raises what compiling would raise: UnsupportedError or ModelError.
     """
-    static = _constants_first(simplify(_copy(model)))
+    chosen = selector(model)
+    one = _copy(model) if chosen is None else bound(model, chosen, 0)
+    static = _constants_first(simplify(one))
     missing = missing_scales(_copy(static))
     nodes = {name: node for node in static.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in static.graph.initializer}
@@ -71,6 +74,8 @@ def gaps(model: onnx.ModelProto) -> Gaps:
         if activations.keys().isdisjoint(_sources(name, nodes, set(constants)))
     ]  # fmt: skip
     weights = [_weight(entry.tensor, nodes, constants) for entry in missing if entry.role == "weight"]
+    if chosen is not None:
+        weights = [_of_all_tasks(model, weight, chosen.name) for weight in weights]
     return Gaps(roots, weights)
 
 
@@ -104,6 +109,36 @@ def _sources(tensor: str, nodes: dict[str, onnx.NodeProto], constants: set[str])
             return
         tensor = computed[0]
         yield tensor
+
+
+def _of_all_tasks(model: onnx.ModelProto, weight: Weight, task: str) -> Weight:
+    """The stack that `weight` is picked from by the task, if it is: that of task 0 was looked at."""
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    tensor = nodes[weight.output].input[weight.index]
+    while (node := nodes.get(tensor)) is not None and node.op_type != "Gather":
+        tensor = node.input[0]
+    if node is None or not _derived(node.input[1], task, nodes) or node.input[0] not in constants:
+        return weight
+    stack = np.asarray(numpy_helper.to_array(constants[node.input[0]]), np.float32)
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    wanted = weight.values.take(0, axis=weight.axis).size
+    first = stack.take(0, axis=axis)
+    same = first.shape == weight.values.shape and np.array_equal(first, weight.values)
+    if axis != 0 or stack.ndim != 3 or not (same or np.array_equal(first.T, weight.values)):
+        raise UnsupportedError(
+            f"node {describe(node)}: picks weights of a task along axis {axis} of {list(stack.shape)}, {wanted} per "
+            "channel; intaglio quantizes matrices stacked along the first axis"
+        )
+    return Weight(node.output[0], 0, stack, 1 + (weight.axis if same else 1 - weight.axis))
+
+
+def _derived(tensor: str, task: str, nodes: dict[str, onnx.NodeProto]) -> bool:
+    """Whether `tensor` is computed from the task."""
+    if tensor == task:
+        return True
+    node = nodes.get(tensor)
+    return node is not None and any(_derived(name, task, nodes) for name in node.input)
 
 
 def _weight(output: str, nodes: dict[str, onnx.NodeProto], constants: dict[str, onnx.TensorProto]) -> Weight:

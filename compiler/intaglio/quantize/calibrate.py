@@ -19,7 +19,7 @@ from onnxruntime.quantization.calibrate import (
 
 from intaglio.errors import CalibrationError, IntaglioError, ModelError
 from intaglio.quantize.grids import Seen
-from intaglio.quantize.images import Images, batch_of, model_input
+from intaglio.quantize.images import Images, batch_of, model_input, task_feeds
 from intaglio.quantize.session import open_session
 
 BINS = 4096
@@ -46,7 +46,8 @@ def calibrate(
         calibrater = _calibrater(method, source, tensors, folder)
         for index, feed in enumerate(_batches(images, batch)):
             progress(f"calibrate {min((index + 1) * batch, len(images))}/{len(images)}")
-            calibrater.collect_data(_One({given.name: feed}))
+            for task in task_feeds(model):
+                calibrater.collect_data(_One({given.name: feed, **task}))
         clipped = calibrater.collector.compute_collection_result() if method in CLIPPING else {}
     found = calibrater.collector.get_histogram_dict()
     return {name: _seen(found[name], clipped.get(name)) for name in tensors}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from intaglio.errors import ArtifactError, InputError, UnsupportedError
 from intaglio.frontend.dialects import to_standard
 from intaglio.frontend.load import load
+from intaglio.frontend.moe.recognise import recognise_moe
 from intaglio.ops.base import Grid
 from intaglio.quantize import grids
 from intaglio.quantize.analysis import Gaps, Weight, gaps
@@ -94,7 +95,7 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     Node names are used once (dialects give one name to all that replaces a node), constants are no inputs, and what
     nothing reads is gone.
     """
-    model = to_standard(model)
+    model = recognise_moe(to_standard(model))
     taken: set[str] = set()
     for node in model.graph.node:
         if node.name in taken - {""}:

@@ -31,11 +31,15 @@ SHRINK = np.linspace(1.0, 0.3, 29)
 
 @dataclass(frozen=True)
 class Rule:
-    """What a role asks for when the type is `auto`. `exponent`: the values are read as exponents, the largest count."""
+    """What a role asks for when the type is `auto`. `exponent`: the values are read as exponents, the largest count.
+
+    `fixed`: the integer op takes no other type.
+    """
 
     dtype: str
     symmetric: bool
     exponent: bool = False
+    fixed: bool = False
 
 
 INT8 = Rule("int8", False)
@@ -52,12 +56,16 @@ ROLES = {
     "scale input": INT16,
     "pooling input": INT16,
     "output": INT16,
+    "gate logits": INT16,
+    "expert": Rule("int8", False, fixed=True),
 }
 
 
 def rule(role: str, activations: str) -> Rule:
     """The rule of `role` under the user's choice of types."""
     wanted = ROLES.get(role, INT16)
+    if wanted.fixed:
+        return wanted
     if activations == "int16":
         return INT16
     return replace(wanted, dtype="int8") if activations == "int8" else wanted
@@ -79,7 +87,7 @@ def grid(seen: Seen, wanted: Rule, activations: str, method: str) -> Grid:
     if wanted.dtype == "int8":
         low, high = _range(seen, wanted, method)
         chosen = _grid(low, high, "int8", wanted.symmetric)
-        if activations != "auto" or _enough(seen, chosen, wanted):
+        if wanted.fixed or activations != "auto" or _enough(seen, chosen, wanted):
             return chosen
     return _grid(seen.low * HEADROOM, seen.high * HEADROOM, "int16", True)
 

@@ -9,14 +9,20 @@ import onnx
 from numpy.typing import NDArray
 
 from intaglio.errors import InputError, UnsupportedError
+from intaglio.frontend.tasks import selector
 
 Images = NDArray[np.float32]
 
 
 def model_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """The one input that is no initializer. Raises UnsupportedError if there is not exactly one."""
+    """The image input. Raises UnsupportedError if there is not exactly one input beside the number of a task."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
+    chosen = selector(model)
+    inputs = [
+        value
+        for value in model.graph.input
+        if value.name not in constants and (chosen is None or value.name != chosen.name)
+    ]
     if len(inputs) != 1:
         raise UnsupportedError(
             f"the model has {len(inputs)} inputs; intaglio quantizes models with one image input: cut the graph to it"
@@ -27,6 +33,16 @@ def model_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
             f"input {inputs[0].name!r} is {name}; intaglio quantizes models with a float32 input"
         )
     return inputs[0]
+
+
+def task_feeds(model: onnx.ModelProto) -> list[dict[str, NDArray[Any]]]:
+    """What to feed for each task, beside the image; one empty feed for a model without tasks."""
+    chosen = selector(model)
+    if chosen is None:
+        return [{}]
+    kind = next(value for value in model.graph.input if value.name == chosen.name).type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    return [{chosen.name: np.full([1] * len(kind.shape.dim), task, dtype)} for task in range(chosen.count)]
 
 
 def batch_of(value: onnx.ValueInfoProto) -> int:

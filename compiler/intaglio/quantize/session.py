@@ -8,6 +8,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from intaglio.errors import ModelError
+from intaglio.quantize.images import model_input, task_feeds
 
 
 def open_session(model: str | bytes, *, optimized: bool = False) -> onnxruntime.InferenceSession:
@@ -29,10 +30,15 @@ def opens_optimized(model: onnx.ModelProto) -> bool:
 
 
 def run(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """First output for one batch of images. Raises ModelError if ONNX Runtime cannot run `model`."""
+    """First output for one batch of images; of several tasks, all of them, joined along the last axis.
+
+    Raises ModelError if ONNX Runtime cannot run `model`.
+    """
     try:
         session = open_session(model.SerializeToString())
-        result = session.run(None, {session.get_inputs()[0].name: images})[0]
+        name = model_input(model).name
+        results = [session.run(None, {name: images, **task})[0] for task in task_feeds(model)]
+        result = np.concatenate(results, axis=-1)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"ONNX Runtime cannot run the model: {first}") from error
