@@ -134,9 +134,8 @@ def _emit_scores(body: Body, shape: FastAttention, head: Expr, first: Expr, coun
                 shape.isa,
                 height,
                 keys.pairs,
-                lambda row, pair: gemm.pair_at(body["wide_q"], (top + row) * (keys.pairs * 2) + pair * 2),
-                body["k"],
-                start,
+                (body["wide_q"], lambda row: (top + row) * (keys.pairs * 2)),
+                (body["k"], start),
                 lambda _row, _half: splat(const(0, "int32"), LANES),
                 lambda row, half, total: store(acc, (top + row) * PANEL + half * LANES, total, LANES),
             )
@@ -214,9 +213,8 @@ def _emit_value_tiles(body: Body, shape: FastAttention, start: Expr, count: Expr
             shape.isa,
             height,
             pairs,
-            lambda row, k: gemm.pair_at(body["weights"], (top + row) * shape.padded_keys + (k + pair) * 2),
-            body["v"],
-            start + pair * (2 * PANEL),
+            (body["weights"], lambda row: (top + row) * shape.padded_keys + pair * 2),
+            (body["v"], start + pair * (2 * PANEL)),
             lambda _row, _half: splat(const(0, "int32"), LANES),
             finish,
         )

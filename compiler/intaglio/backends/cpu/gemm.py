@@ -39,22 +39,31 @@ def even(depth: int) -> int:
 
 
 def emit_tile(
-    isa: Isa, rows: int, pairs: int, a: Read, panel: Buffer, start: Expr, first: Read, last: Write
+    isa: Isa,
+    rows: int,
+    pairs: Expr,
+    a: tuple[Buffer, Callable[[int], Expr]],
+    panel: tuple[Buffer, Expr],
+    first: Read,
+    last: Write,
 ) -> None:
     """One tile of `rows` x 16 sums over `pairs` pairs.
 
-    `a(row, pair)` is the pair of int16 activations as an int32; `panel[start + pair * 32 ...]` holds 16 pairs of
-    weights. `first(row, half)` gives the value a sum starts from and `last(row, half, sum)` takes it; halves are eight
-    columns.
+    `a`: int16 activations, and where each row begins; `panel`: weights, and where the first 16 pairs of them begin, 32
+    elements for every pair. `first(row, half)` gives the value a sum starts from and `last(row, half, sum)` takes it;
+    halves are eight columns.
     """
     tile = [(row, half) for row in range(rows) for half in range(2)]
     acc = local(rows * PANEL, "int32")
     for row, half in tile:
         store(acc, row * PANEL + half * _HALF, first(row, half), _HALF)
-    with loop(0, pairs) as pair:
-        weights = [_weights(panel, start + pair * (2 * PANEL) + half * PANEL) for half in range(2)]
+    # With 32-bit indices LLVM computes every address anew in the loop; of 64 bits they are pointers that advance.
+    starts = [bind(_wide(a[1](row))) for row in range(rows)]
+    start = bind(_wide(panel[1]))
+    with loop(const(0, "int64"), _wide(pairs)) as pair:
+        weights = [_weights(panel[0], start + pair * (2 * PANEL) + half * PANEL) for half in range(2)]
         for row in range(rows):
-            x = bits(bind(splat(a(row, pair), _HALF)), "int16x16")
+            x = bits(bind(splat(_pair_at(a[0], starts[row] + pair * 2), _HALF)), "int16x16")
             for half in range(2):
                 at = row * PANEL + half * _HALF
                 store(acc, at, acc[tirx.Ramp(at, 1, _HALF)] + isa.pair_dot(x, weights[half]), _HALF)
@@ -90,7 +99,11 @@ def emit_any_rows(rows: Expr, tile: Callable[[int, Expr], None]) -> None:
             tile(rest, rows - rest)
 
 
-def pair_at(buffer: Buffer, index: Expr) -> Expr:
+def _wide(index: Expr) -> Expr:
+    return const(index, "int64") if isinstance(index, int) else cast(index, "int64")
+
+
+def _pair_at(buffer: Buffer, index: Expr) -> Expr:
     """Two neighbouring int16 as one int32."""
     return bits(load(buffer, index, 2), "int32")
 

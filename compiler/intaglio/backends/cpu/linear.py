@@ -191,8 +191,8 @@ def _emit_tile(
     acc, bias = body["acc"], body["bias"]
     source, first = (body["wide_x"], at[1]) if shape.copies else (body["x"], at[0] + at[1])
 
-    def activation(row: int, pair: int) -> Expr:
-        return gemm.pair_at(source, (first + row) * (2 * shape.pairs) + (depth[0] + pair) * 2)
+    def begin(row: int) -> Expr:
+        return (first + row) * (2 * shape.pairs) + depth[0] * 2
 
     def place(row: int, half: int) -> Expr:
         return (at[1] + row) * PANEL + half * LANES
@@ -211,7 +211,8 @@ def _emit_tile(
             total = cast(total, f"int64x{LANES}") + before(row, half)
         store(acc, place(row, half), total, LANES)
 
-    gemm.emit_tile(shape.isa, height, depth[1], activation, body["weight"], start, initial, finish)
+    weights = (body["weight"], start)
+    gemm.emit_tile(shape.isa, height, depth[1], (source, begin), weights, initial, finish)
 
 
 def _target(body: Body, shape: FastShape, column: Expr, first: Expr) -> tuple[Buffer, Expr, int]:

@@ -92,9 +92,8 @@ def _emit_tiles(body: Body, shape: FastProduct, panel: Expr, count: Expr) -> Non
             shape.isa,
             height,
             right.pairs,
-            lambda row, pair: gemm.pair_at(body["wide_a"], (top + row) * (right.pairs * 2) + pair * 2),
-            body["b"],
-            panel * right.panel_size,
+            (body["wide_a"], lambda row: (top + row) * (right.pairs * 2)),
+            (body["b"], panel * right.panel_size),
             lambda _row, _half: splat(const(0, "int32"), LANES),
             lambda row, half, total: store(body["acc"], (top + row) * PANEL + half * LANES, total, LANES),
         )
