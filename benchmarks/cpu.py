@@ -124,9 +124,10 @@ def report(times: dict[str, list[float]], options: argparse.Namespace) -> None:
         f"{options.model.name}, {options.threads} thread(s), {options.clock} time, "
         f"{options.rounds} rounds, {platform.machine()}"
     )
+    width = max(map(len, rows))
     for name, row in rows.items():
         print(
-            f"{name:20s} median {row['median_ms']:7.2f} ms   best {row['best_ms']:7.2f} ms   {row['ratio']:5.2f}x ours"
+            f"{name:{width}s} median {row['median_ms']:7.2f} ms   best {row['best_ms']:7.2f} ms   {row['ratio']:5.2f}x ours"
         )
 
 

@@ -1,8 +1,9 @@
-"""Speed of mixtures of experts on the CPU: one layer by its routing, and a whole model against ONNX Runtime.
+r"""Speed of mixtures of experts on the CPU: one layer by its routing, and a whole model against ONNX Runtime.
 
     python benchmarks/moe.py layer
     python benchmarks/models.py --model m3vit --form ort_moe -o build/models
-    python benchmarks/moe.py model build/models/m3vit/ort_moe.onnx --float build/models/m3vit/float_dynamo.onnx
+    python benchmarks/moe.py model build/models/m3vit/ort_moe.onnx --dynamic \
+        --float build/models/m3vit/float_dynamo.onnx build/models/m3vit/float_legacy.onnx
 
 `layer` times one mixture (default: M3ViT-Tiny's: 129 tokens, 192 wide, 16 experts of 384, top 2) in one library, whose
 input is the gate's logits, under forced routings: the same work spread over few or many experts, mixtures of more
@@ -53,7 +54,11 @@ def _arguments() -> argparse.Namespace:
         layer.add_argument(f"--{name}", type=int, default=value)
     model = what.add_parser("model")
     model.add_argument("model", type=Path, help="QDQ model, for both")
-    model.add_argument("--float", type=Path, help="float model, for ONNX Runtime only")
+    for name, what_it_is in (("float", "float models"), ("int8", "other quantized forms of it")):
+        model.add_argument(
+            f"--{name}", type=Path, nargs="*", default=[], help=f"{what_it_is}, for ONNX Runtime only"
+        )
+    model.add_argument("--dynamic", action="store_true", help="also quantize the float models dynamically")
     model.add_argument("--task", type=int, default=0)
     for each in (layer, model):
         each.add_argument("--threads", type=int, default=1)
@@ -145,12 +150,12 @@ def _model(options: argparse.Namespace) -> None:
         program, native = compiled_model(options.model, Path(folder) / "artifact", options.threads)
         program.check_task(options.task)
         image = image_for(program)
-        contenders: dict[str, Contender] = {
-            "intaglio": _ours(program, native, image, options.task),
-            "ONNX Runtime int8": _onnxruntime(options.model, image, options),
-        }
-        if options.float is not None:
-            contenders["ONNX Runtime fp32"] = _onnxruntime(options.float, image, options)
+        contenders: dict[str, Contender] = {"intaglio": _ours(program, native, image, options.task)}
+        dynamic = _dynamic(options.float, Path(folder)) if options.dynamic else []
+        for path in (options.model, *options.int8, *dynamic):
+            contenders[f"ORT int8 {path.stem}"] = _onnxruntime(path, image, options)
+        for path in options.float:
+            contenders[f"ORT fp32 {path.stem}"] = _onnxruntime(path, image, options)
         rounds = measure(contenders, options.rounds, CLOCKS[options.clock])
     report(rounds, options)
 
@@ -164,15 +169,36 @@ def _ours(program: Program, native: NativeModel, image: NDArray[np.float32], tas
 
 def _onnxruntime(model: Path, image: NDArray[np.float32], options: argparse.Namespace) -> Contender:
     """Default optimizations; a second input is the task."""
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    session = _session(model, options.threads)
     names: Sequence[ort.NodeArg] = session.get_inputs()
     feed = {
         value.name: image if value.type == "tensor(float)" else np.full(value.shape, options.task, np.int64)
         for value in names
     }
     return lambda: session.run(None, feed)
+
+
+def _session(model: Path, threads: int) -> ort.InferenceSession:
+    """With s8 activations kept where rewriting them to u8 makes nodes that ONNX Runtime itself refuses (opset 21)."""
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 4
+    try:
+        return ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    except Exception:  # its exceptions have no common base but Exception
+        settings.add_session_config_entry("session.qdqisint8allowed", "1")
+        return ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+def _dynamic(models: Sequence[Path], folder: Path) -> list[Path]:
+    """The float models with int8 weights and activations that ONNX Runtime quantizes as it runs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    made = []
+    for path in models:
+        made.append(folder / f"{path.stem}_dynamic.onnx")
+        quantize_dynamic(path, made[-1], weight_type=QuantType.QInt8, per_channel=True)
+    return made
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def record(program: Program, x: Array, task: int = 0) -> list[LayerRouting]:
 
 
 def observe(program: Program, x: Array, names: Sequence[str], task: int = 0) -> dict[str, Array]:
-    """The values [N, ...] of some tensors of `program` for samples `x`, by the reference."""
+    """The values [N, .., last] of some tensors of `program` for samples `x`, by the reference."""
     wanted, batch = set(names), program.tensors[program.input].shape[0]
     found: dict[str, list[Array]] = {name: [] for name in wanted}
     for start in range(0, len(x), batch):
@@ -100,8 +100,13 @@ def observe(program: Program, x: Array, names: Sequence[str], task: int = 0) -> 
         for name in wanted:
             value = program.tensors[name].data if name not in seen else seen[name]
             assert value is not None, f"{name} is a tensor of the program"
-            found[name].append(np.asarray(value)[: len(part)])
+            found[name].append(_by_sample(np.asarray(value), batch)[: len(part)])
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _by_sample(value: Array, batch: int) -> Array:
+    """A value whose first axis holds the samples; some programs fold their tokens into it."""
+    return value if len(value) == batch else value.reshape(batch, -1, *value.shape[1:])
 
 
 def _seen(program: Program, x: Array, wanted: set[str], task: int) -> dict[str, Array]:

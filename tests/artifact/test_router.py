@@ -29,20 +29,26 @@ def weights(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return weight, bias
 
 
-def program(seed: int) -> Program:
+def program(seed: int, *, folded: bool = False) -> Program:
+    """The gate and a mixture that it routes, with the tokens in the first axis if `folded`."""
     writer = Writer("gated", (1, SHAPE.tokens, SHAPE.depth), "int8", task=True)
     each = [
         linear.parameters(X, np.rint(w.T / 0.01).astype(np.int64), 0.01, b, LOGITS)
         for w, b in zip(*weights(seed), strict=True)
     ]
     gate = linear.with_tasks(each)
-    scores = writer.op("linear", ["input", *gate.constants, "task"], gate.attrs)
+    x, scores = "input", writer.op("linear", ["input", *gate.constants, "task"], gate.attrs)
+    if folded:
+        x = writer.op("reshape", [x], {"shape": [SHAPE.tokens, SHAPE.depth]})
+        scores = writer.op("reshape", [scores], {"shape": [SHAPE.tokens, SHAPE.experts]})
     made = built(np.random.default_rng(seed), SHAPE)
-    writer.op("moe", ["input", scores, *made.constants], made.attrs)
+    writer.op("moe", [x, scores, *made.constants], made.attrs)
     plain = writer.program()
     source = plain.tensors["input"]
     tensors = {**plain.tensors, "input": replace(source, scale=X.scale, zero_point=X.zero_point)}
-    return replace(plain, tensors=tensors, steps=[replace(plain.steps[0], onnx_nodes=NODES), plain.steps[1]])
+    return replace(
+        plain, tensors=tensors, steps=[replace(plain.steps[0], onnx_nodes=NODES), *plain.steps[1:]]
+    )
 
 
 def model(folder: Path, seed: int, *, shift: float = 0.0) -> Path:
@@ -92,18 +98,20 @@ def expected_share(x: np.ndarray, ours: int, theirs: int, task: int, shift: floa
     return float((sets[0] == sets[1]).all(axis=-1).mean())
 
 
-@pytest.mark.parametrize("task", [0, 1])
-def test_agreement_is_the_share_of_tokens_with_the_same_experts(task: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "folded"), [(0, False), (1, False), (1, True)])
+def test_agreement_is_the_share_of_tokens_with_the_same_experts(
+    task: int, folded: bool, tmp_path: Path
+) -> None:
     x = samples(5)
     real = X.dequantize(x).astype(np.float32)
     source, other = model(tmp_path, 1, shift=0.2), model(tmp_path, 2)
-    (same,) = router.agreement(program(1), x, real, source, None, task)
+    (same,) = router.agreement(program(1, folded=folded), x, real, source, None, task)
     # An int16 grid moves a token in some thousands only; within the model the gate reads something else.
     assert same.gate == 1
     assert same.source == pytest.approx(expected_share(x, 1, 1, task, 0.2), abs=0.02)
     assert 0.1 < same.source < 0.999
     assert same.float_model is None
-    (different,) = router.agreement(program(1), x, real, source, other, task)
+    (different,) = router.agreement(program(1, folded=folded), x, real, source, other, task)
     assert different.gate == different.float_model == pytest.approx(expected_share(x, 1, 2, task), abs=0.02)
     assert 0 < different.gate < 0.6
     assert different.source == same.source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -188,6 +189,24 @@ def test_evaluate(compiled: Path) -> None:
     assert report.top1_float == report.top1_onnxruntime
     assert told == [("integers", 7), ("float", 7), ("ONNX Runtime", 7)]
     assert list(report.as_json()) == ["count", "top1", "top1_float", "top1_onnxruntime"]
+
+
+def test_a_source_that_the_optimizer_refuses_is_computed_as_written(
+    compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Oracle.__init__
+
+    def refusing(self: Oracle, path: Path, *, as_written: bool, **options: Any) -> None:
+        if not as_written:
+            raise ModelError("invalid nodes")
+        honest(self, path, as_written=as_written, **options)
+
+    monkeypatch.setattr(Oracle, "__init__", refusing)
+    images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), np.uint8)
+    data = Dataset("made up", "here", images, np.zeros(2, np.uint8))
+    report = evaluate(artifact.load(compiled / "float"), data, how=Normalization((0.5,), (0.5,)))
+    assert report.as_written
+    assert report.top1_onnxruntime is not None
 
 
 def test_an_oracle_refuses_what_it_cannot_use(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _table(report: EvaluateReport) -> Table:
     rows = [
         (f"integers only ({report.device})", percent(report.top1), ""),
         (
-            "ONNX Runtime, int8",
+            "ONNX Runtime, as written" if report.as_written else "ONNX Runtime, int8",
             percent(report.top1_onnxruntime),
             _difference(report.top1, report.top1_onnxruntime),
         ),
