@@ -8,6 +8,7 @@ import onnx
 
 from intaglio.frontend.dialects.attention import expand_attention
 from intaglio.frontend.dialects.contrib import rewrite_contrib
+from intaglio.frontend.dialects.experts import rewrite_experts
 from intaglio.frontend.dialects.qcdq import rewrite_qcdq
 from intaglio.frontend.dialects.qonnx import rewrite_qonnx
 from intaglio.frontend.dialects.qoperator import rewrite_qoperator
@@ -16,6 +17,7 @@ Dialect = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 DIALECTS: list[Dialect] = [
     rewrite_contrib,  # com.microsoft Q/DQ (Quark, ORT contrib), Gelu, ... -> ai.onnx
+    rewrite_experts,  # com.microsoft MoE, QMoE -> an MLP per expert, one mixture
     rewrite_qoperator,  # QLinearMatMul, QLinearConv, QGemm, QLinearAdd, ... -> DQ, op, Q
     rewrite_qonnx,  # Quant -> Q, DQ
     rewrite_qcdq,  # Q, Clip, DQ -> Q, DQ, Clip, Q, DQ

@@ -52,13 +52,18 @@ def _fast_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     x = node.input[0]
     if len(node.input) > 1 and node.input[1]:
         x = rewriter.node("Add", list(node.input))
+    tanh_gelu(rewriter, x, node.output[0])
+
+
+def tanh_gelu(rewriter: Rewriter, x: str, output: str = "") -> str:
+    """GELU's tanh form."""
     cube = rewriter.node("Mul", [rewriter.node("Mul", [x, x]), x])
     cubic = rewriter.node("Mul", [cube, rewriter.constant(0.044715, "float32")])
     total = rewriter.node("Add", [x, cubic])
     inner = rewriter.node("Mul", [total, rewriter.constant((2 / math.pi) ** 0.5, "float32")])
     one_plus = rewriter.node("Add", [rewriter.node("Tanh", [inner]), rewriter.constant(1.0, "float32")])
     half = rewriter.node("Mul", [x, rewriter.constant(0.5, "float32")])
-    rewriter.node("Mul", [half, one_plus], node.output[0])
+    return rewriter.node("Mul", [half, one_plus], output)
 
 
 def _quick_gelu(rewriter: Rewriter, node: onnx.NodeProto) -> None:

@@ -32,6 +32,8 @@ MOVES = {
 TRANSPORT = MOVES | {"Gather", "GatherND", "GatherElements", "Compress"}
 """Ops that copy rows of their first operand."""
 
+PARTING = {"Slice", "Split"}
+
 UNARY = {
     "Abs", "Cast", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Neg", "Relu",
     "Selu", "Sigmoid", "Softplus", "Sqrt", "Swish", "Tanh", *QDQ,
@@ -40,7 +42,11 @@ BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"}
 
 
 class NoExpertsError(Exception):
-    """Why no mixture of experts is recognised here."""
+    """Why no mixture of experts is recognised here; of several reasons the one of the highest `rank` is told."""
+
+    def __init__(self, reason: str, rank: int = 0) -> None:
+        super().__init__(reason)
+        self.rank = rank
 
 
 @dataclass(frozen=True)
@@ -83,13 +89,15 @@ def find(view: View, region: list[onnx.NodeProto], known: set[str], count: int) 
     finder = _Finder(view, products, known)
     experts = [expert for product in products.values() if (expert := finder.expert(product))]
     if not experts:
-        raise NoExpertsError(finder.reason or "no product of an expert reads that of another")
+        reason = finder.reason or "no product of an expert reads that of another"
+        raise NoExpertsError(reason, rank=1 + 2 * bool(finder.reason))
     if experts[0].first.stacked:
         return experts[:1]
     if len(experts) != count:
         raise NoExpertsError(
             f"there are {count} gate logits, but {len(experts)} MLPs with constant weights"
-            + (f" ({finder.reason})" if finder.reason else "")
+            + (f" ({finder.reason})" if finder.reason else ""),
+            rank=1,
         )
     return experts
 
@@ -140,17 +148,18 @@ class _Finder:
         self.products = products
         self.known = known
         self.reason = ""
+        self._split = False
 
     def expert(self, second: Product) -> Expert | None:
         """The expert whose second product is `second`, if there is one."""
         sources, between = self._back(second.activation)
         firsts = [self.products[name] for name in sources if name in self.products]
-        name = describe(second.node)
-        if len(firsts) > 1:
+        if len(firsts) > 1 or (firsts and self._split):
             self.reason = (
-                f"the expert MLP that ends in {name} is gated: it multiplies two products (SwiGLU and the like), "
-                "which intaglio does not compute"
+                f"the expert MLP that ends in {describe(second.node)} is gated: it multiplies two products (SwiGLU and "
+                "the like), which intaglio does not compute"
             )
+            return None
         if len(firsts) != 1 or len(sources) > 1:
             return None
         (first,) = firsts
@@ -166,6 +175,7 @@ class _Finder:
     def _back(self, tensor: str) -> tuple[set[str], list[onnx.NodeProto]]:
         """What `tensor` is an elementwise function of, and the nodes of that function."""
         sources, nodes, seen = set[str](), list[onnx.NodeProto](), set[str]()
+        self._split = False
         waiting = [tensor]
         while waiting:
             name = waiting.pop()
@@ -176,6 +186,7 @@ class _Finder:
             if node is None or name in self.products or self._is_input(name):
                 sources.add(name)
             elif node.op_type in TRANSPORT:
+                self._split |= node.op_type in PARTING
                 waiting.append(node.input[0])
             elif node.op_type in UNARY | BINARY:
                 nodes.append(node)
@@ -195,7 +206,7 @@ class _Finder:
             (node,) = readers
             if node.op_type in QDQ or self._adds_constant(node, tensor):
                 nodes.append(node)
-            elif node.op_type not in MOVES - {"Slice", "Split"} or node.input[0] != tensor:
+            elif node.op_type not in MOVES - PARTING or node.input[0] != tensor:
                 break
             tensor = node.output[0]
         return nodes

@@ -14,6 +14,7 @@ from onnx import helper
 
 DOMAIN = "intaglio"
 PREFIX = "MixtureOfExperts_"
+MAX_K = 4
 
 
 def node(logits: str, results: Sequence[str], output: str, *, k: int, normalize: bool) -> onnx.NodeProto:

@@ -8,7 +8,9 @@ taken for a mixture must compute the same on random inputs (`prove.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -20,9 +22,11 @@ from intaglio.frontend.moe.experts import MOVES, QDQ, Expert, NoExpertsError, fi
 from intaglio.frontend.moe.view import View
 from intaglio.frontend.simplify import simplify
 
-MAX_K = 4
 HARMLESS = MOVES | {"Cast", "ArgMax", "Gather"}
 """What may follow a TopK that ends a model: its results are what is asked for."""
+
+ALONE = 30.0
+"""A logit so far above others at 0 that theirs do not count."""
 
 
 def has_topk(model: onnx.ModelProto) -> bool:
@@ -40,6 +44,7 @@ def recognise_moe(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
     simplify(model, batch, dynamic=True)
     while (found := _next(model)) is not None:
         _replace(model, *found)
+        simplify(model, batch, dynamic=True)  # shapes behind it are known now
     return mixture.declare(model)
 
 
@@ -91,6 +96,8 @@ class _Search:
     view: View
     topk: onnx.NodeProto
     reason: str = "its results do not meet in one tensor"
+    rank: int = -1
+    _too_far: bool = False
 
     def run(self) -> tuple[Block, Replacement]:
         k, axis = self._arguments()
@@ -98,12 +105,13 @@ class _Search:
             for logits in self._logits(axis):
                 try:
                     found = self._candidate(logits, output, k)
-                except (NoExpertsError, ValueError) as error:
-                    self.reason = str(error)
+                except NoExpertsError as error:
+                    if error.rank >= self.rank:
+                        self.reason, self.rank = str(error), error.rank
                     continue
                 if found is not None:
                     return found
-            if self._passes_input(output):
+            if self._too_far:
                 break
         raise UnsupportedError(
             f"node {describe(self.topk)} chooses by the largest values, but no mixture of experts is recognised: "
@@ -120,9 +128,9 @@ class _Search:
                 "a constant number of them"
             )
         k = int(numpy_helper.to_array(constant).reshape(-1)[0])
-        if not 1 <= k <= MAX_K:
+        if not 1 <= k <= mixture.MAX_K:
             raise UnsupportedError(
-                f"node {describe(self.topk)}: a mixture of experts takes the 1 to {MAX_K} best experts, not {k}"
+                f"node {describe(self.topk)}: a mixture of experts takes the 1 to {mixture.MAX_K} best experts, not {k}"
             )
         return k, attributes.get("axis", -1) % len(shape)
 
@@ -139,12 +147,6 @@ class _Search:
         known = [name for name in chain[after:] if self.view.shapes.get(name)]
         return [name for name in known if self.view.shapes[name][-1] == self.view.shapes[chain[0]][axis]]
 
-    def _passes_input(self, output: str) -> bool:
-        """Whether `output` depends on more than what the logits depend on: further tensors are no mixture."""
-        known, _ = self.view.ancestors([self.topk.input[0]])
-        region = self.view.between(output, known)
-        return any(node.op_type == "LayerNormalization" for node in region)
-
     def _candidate(self, logits: str, output: str, k: int) -> tuple[Block, Replacement] | None:
         known, _ = self.view.ancestors([logits])
         count = self.view.shapes[logits][-1]
@@ -155,6 +157,7 @@ class _Search:
             raise NoExpertsError(f"its experts read different tensors: {', '.join(sorted(sources)[:3])}")
         (source,) = sources
         _, leaves = self.view.ancestors([output], [logits, source])
+        self._too_far = bool(leaves)  # and so do all tensors behind it
         if leaves or not self.view.shapes.get(source):
             raise NoExpertsError(
                 f"{output!r} depends on more than its logits {logits!r} and tokens {source!r}"
@@ -166,32 +169,56 @@ class _Search:
     ) -> tuple[Block, Replacement] | None:
         """The block in the reading that computes what the graph does, if there is one."""
         view, inputs = self.view, [logits, source]
-        region = prove.Region(view, view.between(output, inputs), inputs, output)
         pairs = prove.draws(view.shapes[source], view.shapes[logits], k)
         feeds = [{logits: scores, source: tokens} for tokens, scores in pairs]
-        wanted = [region.run(feed) for feed in feeds]
+        try:
+            region = prove.Region(view, view.between(output, inputs), inputs, output)
+            wanted = [region.run(feed) for feed in feeds]
+        except ValueError as error:
+            raise NoExpertsError(f"ONNX Runtime cannot run the nodes up to {output!r}: {error}") from error
         plain = Block(logits, output, wanted[0].shape, experts, view.shapes[logits][-1], k)
+        orders = [(), self._order(plain, region, feeds[0])] if len(experts) > 1 else [()]
         least = float("inf")
-        for normalize in (False, True):
-            for orientation in orientations(experts[0]):
-                block = plain.variant(normalize, orientation)
-                error = self._error(block, feeds, wanted, inputs)
-                if error <= prove.TOLERANCE:
-                    return block, build(view, block)
-                least = min(least, error)
+        for order, orientation, normalize in product(orders, orientations(experts[0]), (False, True)):
+            block = plain.variant(normalize, orientation, order)
+            gap = self._error(block, feeds, wanted, inputs)
+            if gap <= prove.TOLERANCE:
+                return block, build(view, block)
+            least = min(least, gap)
         raise NoExpertsError(
             f"{output!r} is not the weighted sum of the {plain.count} experts found: on random tokens it differs by "
-            f"{least:.2g} of its largest value"
+            f"{least:.2g} of its largest value",
+            rank=2,
         )
+
+    def _order(self, block: Block, region: prove.Region, feed: dict[str, prove.Real]) -> tuple[int, ...]:
+        """Which of the experts found answers to each logit: what comes out when that one is far above the others."""
+        alone = []
+        for index in range(block.count):
+            scores = np.zeros_like(feed[block.logits])
+            scores[..., index] = ALONE
+            alone.append(feed | {block.logits: scores})
+        inputs = region.inputs
+        try:
+            ours = self._region(block.variant(False, next(orientations(block.experts[0]))), inputs)
+            results = [(region.run(one), ours.run(one)) for one in alone]
+        except ValueError:
+            return ()
+        errors = [[prove.difference(theirs, own) for _, own in results] for theirs, _ in results]
+        return tuple(int(np.argmin(row)) for row in errors)
+
+    def _region(self, block: Block, inputs: list[str]) -> prove.Region:
+        """What would replace `block`, ready to run. Raises ValueError."""
+        new = build(self.view, block)
+        nodes = [*self._constant_nodes(new), *new.nodes]
+        return prove.Region(self.view, nodes, inputs, block.output, new.constants)
 
     def _error(
         self, block: Block, feeds: list[dict[str, prove.Real]], wanted: list[prove.Real], inputs: list[str]
     ) -> float:
         """How far `block` is from the region's own results; infinite where it cannot be run."""
-        new = build(self.view, block)
-        nodes = [*self._constant_nodes(new), *new.nodes]
         try:
-            region = prove.Region(self.view, nodes, inputs, block.output, new.constants)
+            region = self._region(block, inputs)
             found = [region.run(feed) for feed in feeds]
         except ValueError:
             return float("inf")  # a weight read the wrong way round does not fit
