@@ -162,7 +162,24 @@ class _Search:
             raise NoExpertsError(
                 f"{output!r} depends on more than its logits {logits!r} and tokens {source!r}"
             )
+        self._refuse_clipped(region, experts)
         return self._proven(logits, source, output, experts, k)
+
+    def _refuse_clipped(self, region: list[onnx.NodeProto], experts: list[Expert]) -> None:
+        """Roundings of weighted results are dropped, but one to numbers of one sign only is more: a ReLU."""
+        reached = {([expert.second.node, *expert.after][-1]).output[0] for expert in experts}
+        for node in region:
+            if not reached.intersection(node.input):
+                continue
+            reached.update(node.output)
+            zero = self.view.constants.get(node.input[2]) if len(node.input) > 2 else None
+            if node.op_type != "QuantizeLinear" or zero is None:
+                continue
+            point = numpy_helper.to_array(zero)
+            if not np.iinfo(point.dtype).min < point.reshape(-1)[0] < np.iinfo(point.dtype).max:
+                raise NoExpertsError(
+                    f"{describe(node)} clips the experts' results to one sign, behind them", rank=2
+                )
 
     def _proven(
         self, logits: str, source: str, output: str, experts: list[Expert], k: int
