@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from intaglio.compiler import to_program
+from intaglio.compiler import Options, to_program
 from intaglio.errors import UnsupportedError
 from intaglio.frontend.dialects import to_standard
 from intaglio.frontend.load import load
@@ -112,6 +112,11 @@ def test_the_function_computes_what_the_exporter_wrote(name: str) -> None:
 def test_gated_experts_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedError, match=r"TopK.*the expert MLP that ends in '.*' \(MatMul\) is gated"):
         to_program(FOLDER / f"{name}.onnx")
+
+
+def test_other_nonlinear_ops_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"is a mixture of experts, which has no ivit form"):
+        to_program(FOLDER / f"{QDQ[0]}.onnx", Options(nonlinear="ivit"))
 
 
 # --- changed graphs -----------------------------------------------------------------------------------------

@@ -329,6 +329,10 @@ class Emitter:
         if self.missing:  # its grids are guesses, and nobody will run it
             shape = (*kind.x.shape[:-1], len(kind.experts[0].second.weight))
             return integer_constant(np.zeros(shape, out.dtype))
+        if self.nonlinear != "exact":
+            raise ValueError(
+                f"is a mixture of experts, which has no {self.nonlinear} form; use --nonlinear exact"
+            )
         x, logits = kind.x, kind.logits
         built = moe.parameters(
             x.grid, logits.grid, kind.experts, kind.result, out, k=kind.k, normalize=kind.normalize
