@@ -61,8 +61,23 @@ def _logits(walk: Walk, value: Value) -> OnGrid:
         kind = value.kind
         reach = np.abs(kind.weight.astype(np.float64)).sum(axis=1) * kind.weight_scale * _reach(kind.x.grid)
         largest = (reach + (0.0 if kind.bias is None else np.abs(kind.bias))) * abs(value.factor)
-        return walk.emitter.on_grid(value, walk.emitter.bounded(value.tensor, float(largest.max())))
+        grid = walk.emitter.bounded(value.tensor, float(largest.max()))
+        return _moved(walk, walk.emitter.on_grid(_still(value, kind), grid), value)
     return walk.emitter.need(value, "gate logits")
+
+
+def _still(value: Pending, kind: Linear) -> Pending:
+    """`value` before its moves: the gate is a step of its own."""
+    shape = (*kind.x.shape[:-1], len(kind.weight))
+    return replace(value, shape=shape, moves=(), nodes=value.nodes[: len(value.nodes) - len(value.moves)])
+
+
+def _moved(walk: Walk, tensor: OnGrid, value: Pending) -> OnGrid:
+    """`tensor` after the moves of `value`."""
+    expr = tensor.expr
+    for move in value.moves:
+        expr = walk.emitter.move(expr, move, tensor.grid, value.nodes[-1:])
+    return OnGrid(value.shape, expr=expr, grid=tensor.grid)
 
 
 def _reach(grid: Grid) -> float:
