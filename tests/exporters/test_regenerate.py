@@ -18,6 +18,7 @@ import pytest
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 INDEX = json.loads((FIXTURES / "index.json").read_text())
+INDEX |= json.loads((FIXTURES / "moe" / "index.json").read_text())
 # One fixture per family keeps this to minutes; `make_*.py` without --only makes all.
 SAMPLES = {
     "torch_float": "timm_dynamo_op20",
@@ -27,6 +28,8 @@ SAMPLES = {
     "brevitas": "brevitas_qcdq_legacy",
     "nncf": "nncf_dynamo",
     "quark": "quark_a8w8_dynamo",
+    "moe": "one_hot_legacy_qdq",
+    "moe_hf": "hf_experts_batched_dynamo",
 }
 
 pytestmark = [pytest.mark.exporters, pytest.mark.slow]
