@@ -39,6 +39,12 @@ class Memory:
         self.touch(cells)
         return np.asarray(self.data[cells])
 
+    def copy(self, cells: Cells) -> tuple[Data, NDArray[np.bool_]]:
+        """As `read`, whether written or not, and which cells are."""
+        if self.observer:
+            self.observer(self, cells)
+        return np.asarray(self.data[cells]), np.asarray(self.valid[cells])
+
     def touch(self, cells: Cells) -> None:
         """As `read`, without the contents."""
         if self.observer:
@@ -64,6 +70,8 @@ class Write:
     values: Data
     length: int | None = None
     source: int = 0
+    defined: NDArray[np.bool_] | None = None
+    """Which cells hold something, if not all."""
 
 
 class Memories:
@@ -79,7 +87,7 @@ class Memories:
     queues            int64 [experts, max_keys, 2] of token, slot; cells (expert,)
     gates             int64 [max_keys, 4], cells (token,): gate weight of every slot
     totals            int64 [max_keys], cells (token,)
-    output            uint8 [bytes], cells (byte,)
+    output            uint8 [beats, D], cells (beat,)
     source            int64 [entries]: which LOAD_WEIGHTS, and of which task, a weight entry is from; 0: none
     """
 
@@ -105,7 +113,8 @@ class Memories:
         self.queues = _memory((experts,), (keys, 2), np.int64, "the queue of expert {0}")
         self.gates = _memory((keys,), (TOP,), np.int64, "the gate weights of token {0}")
         self.totals = _memory((keys,), (), np.int64, "the sum of gate weights of token {0}")
-        self.output = _memory((output_bytes,), (), np.uint8, "byte {0} of the result")
+        beats = -(-output_bytes // d)
+        self.output = _memory((beats,), (d,), np.uint8, "beat {0} of the result")
         self.source = np.zeros(config.weight_entries, np.int64)
 
     def bank(self, number: int) -> Memory:
@@ -128,7 +137,7 @@ class Memories:
             if write.length is not None:
                 part = (*write.cells, ..., slice(0, write.length))
             write.memory.data[part] = write.values
-            write.memory.valid[write.cells] = True
+            write.memory.valid[write.cells] = True if write.defined is None else write.defined
             if write.memory is self.weights:
                 self.source[write.cells[0]] = write.source
 

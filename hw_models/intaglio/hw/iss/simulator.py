@@ -69,7 +69,7 @@ class Simulator:
             Interleaving(machine, schedule, seed, finished).run()
         else:
             _run_in_order(machine, schedule, finished)
-        return memories.output.data.tobytes()
+        return memories.output.data.tobytes()[: self.program.output_bytes]
 
 
 def _run_in_order(machine: Machine, schedule: Schedule, finished: Callable[[int], None]) -> None:
