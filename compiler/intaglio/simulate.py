@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor, ProgramFile
 from intaglio.artifact import sources
 from intaglio.backends import fpga
+from intaglio.hw.iss.routing import rows
 from intaglio.ops import reference
 from intaglio.program import Array
+from intaglio.routing import RoutedLayer, Routing, routed, routed_layers
 from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ class SimulationReport:
     `mismatches`: images whose result differs in any bit, or that ended with an error. `macs`: products that the
     program makes for rows and keys that it keeps, counted once each: an exponential times a value is one, though the
     array makes it in two passes; rows that the compiler left out, because no result reads them, are none; channels
-    that pad heads or depth to the array's width do count.
+    that pad heads or depth to the array's width do count. Of experts, the tokens that chose them in the first image
+    count. `routing`: what the router did with every image, by mixture of experts.
     """
 
     config: AcceleratorConfig
@@ -38,6 +41,7 @@ class SimulationReport:
     results: Array
     mismatches: list[int]
     macs: int
+    routing: list[list[RoutedLayer]] = field(default_factory=list)
 
     @property
     def bit_exact(self) -> bool:
@@ -80,19 +84,21 @@ class SimulationReport:
             "occupancy": self.occupancy,
             "stalls": self.frames.stalls(),
             "counters": [dict(run.counters) for run in self.frames.runs],
+            "routing": [[layer.as_json() for layer in image] for image in self.routing],
             "descriptors": [span.as_json() for span in self.frames.spans],
             "errors": self.errors,
         }
 
 
-def macs(program: ProgramFile, config: AcceleratorConfig) -> int:
-    """Products of valid rows, keys and channels in a program, each counted once."""
-    return sum(_macs(descriptor, config) for descriptor in program.descriptors)
+def macs(program: ProgramFile, config: AcceleratorConfig, routings: Sequence[Routing] = ()) -> int:
+    """Products of valid rows, keys and channels in a program, each counted once; of experts, as they were chosen."""
+    counts = rows(program.descriptors, routings)
+    return sum(_macs(d, count, config) for d, count in zip(program.descriptors, counts, strict=True))
 
 
-def _macs(d: Descriptor, config: AcceleratorConfig) -> int:
+def _macs(d: Descriptor, rows: int, config: AcceleratorConfig) -> int:
     if d.kind == "GEMM":
-        return d["rows"] * d["groups"] * config.group * d["k_steps"] * config.depth
+        return rows * d["groups"] * config.group * d["k_steps"] * config.depth
     if d.kind == "ATTENTION":
         return d["heads"] * d["rows"] * d["keys"] * (d["qk_steps"] + d["v_words"]) * config.depth
     return 0
@@ -126,18 +132,23 @@ def simulate_artifact(
     memory: MemoryModel | None = None,
     waves: Path | None = None,
     progress: Progress = lambda _: None,
+    task: int = 0,
 ) -> SimulationReport:
     """Run `inputs` [N, ...] (the program's input type) through the RTL in `artifact` and compare with the reference.
 
     `config`: another configuration than the one it was compiled for; the program is scheduled again for it.
-    `memory`: default, the board's. Raises ArtifactError if it is no accelerator, ToolError if a tool is missing.
+    `memory`: default, the board's. Raises ArtifactError if it is no accelerator, InputError if it has no such task,
+    ToolError if a tool is missing.
     """
+    artifact.program.check_task(task)
     compiled = fpga.load(artifact) if config is None else fpga.compile_program(artifact.program, config)
     program = artifact.program
     progress(f"reference on {len(inputs)} image(s)")
-    expected = np.concatenate([reference.run(program, image[None]) for image in inputs])
+    expected = np.concatenate([reference.run(program, image[None], task=task) for image in inputs])
     images = [np.ascontiguousarray(image).tobytes() for image in inputs]
-    job = Job(compiled.config, compiled.program, compiled.weights, images, dict(enumerate(compiled.comments)))
+    routings = routed(compiled, images, task)
+    comments = dict(enumerate(compiled.comments))
+    job = Job(compiled.config, compiled.program, compiled.weights, images, comments, task=task)
     # The artifact's own RTL is what a board would get.
     design = sources(artifact, "rtl") if config is None else None
     memory = memory or memory_model(artifact, compiled.config)
@@ -150,5 +161,10 @@ def simulate_artifact(
         if i >= len(results) or frames.runs[i].status or not np.array_equal(results[i][0], want)
     ]
     return SimulationReport(
-        compiled.config, frames, np.concatenate(results), wrong, macs(compiled.program, compiled.config)
+        compiled.config,
+        frames,
+        np.concatenate(results),
+        wrong,
+        macs(compiled.program, compiled.config, routings[0]),
+        [routed_layers(compiled, found) for found in routings],
     )

@@ -37,7 +37,8 @@ def test_round_trip(descriptor, index):
 
 @given(st.lists(descriptors(), max_size=4), st.integers(0, 2**32 - 1))
 def test_file_round_trip(items, config_hash):
-    file = ProgramFile(config_hash, 784, 16, 4096, items)
+    file = ProgramFile(config_hash, 784, 192, 4096, items, spill_bytes=128)
+    assert file.result_bytes == 64
     assert ProgramFile.unpack(file.pack()) == file
 
 

@@ -13,8 +13,9 @@ FORMAT_VERSION = 1
 WORDS = 32
 BYTES = 4 * WORDS
 MAGIC = b"ITGP"
-HEADER = struct.Struct("<4sHHIIIIII")
-"""magic, format version, header bytes, configuration hash, descriptors, input bytes, output bytes, weight bytes, tasks."""
+HEADER = struct.Struct("<4sHHIIIIIII")
+"""magic, format version, header bytes, configuration hash, descriptors, bytes of input, output (spill area included)
+and weights, tasks, bytes of the spill area (the last ones of the output: no result)."""
 
 UNITS = ("dm", "io", "cp", "mm", "vu")
 """Units in the order of their progress counters and wait words: weights, other transfers, copies, MAC, vector."""
@@ -88,19 +89,23 @@ KINDS: tuple[Kind, ...] = (
         Field("offset", 8), Field("slot", 9, 0, 8),
         Field("table", 9, 8, 8, doc="0 activation, 1 exponential, 2 pixel (slot: channel), 3 router (slots 0, 1)"),
     )),
-    Kind("LOAD_ROWS", 0x13, "io", "constant words -> scratchpad", (
+    Kind("LOAD_ROWS", 0x13, "io", "constant or spilled words -> scratchpad", (
         Field("offset", 8), Field("addr", 9, 0, 16), Field("words", 9, 16, 16), Field("bank", 10, 0, 1, doc="0 A, 1 X"),
+        Field("spilled", 10, 1, 1, doc="offset is from the output base: what STORE with all_rows left there"),
     )),
     Kind("LOAD_IMAGE", 0x14, "io", "input image -> patches in bank A", (
         Field("channels", 8, 0, 8), Field("patch_h", 8, 8, 8), Field("patch_w", 8, 16, 8),
         Field("piece", 8, 24, 8, doc="bytes moved at a time: a power of two that divides patch_w, at most depth"),
         Field("grid_h", 9, 0, 16), Field("grid_w", 9, 16, 16),
         Field("addr", 10, 0, 16), Field("stride", 10, 16, 16),
+        Field("first", 11, 0, 16, doc="rows of patches above those that are loaded"),
+        Field("image_h", 11, 16, 16, doc="rows of patches in the image; 0: grid_h"),
     )),
-    Kind("STORE", 0x15, "io", "one row of consecutive words -> output", (
+    Kind("STORE", 0x15, "io", "one row, or all rows, of consecutive words -> output", (
         Field("offset", 8, doc="bytes from the output base"),
         Field("addr", 9, 0, 16), Field("words", 9, 16, 16),
-        Field("bank", 10, 0, 1), Field("row", 10, 8, 8),
+        Field("bank", 10, 0, 1), Field("all_rows", 10, 1, 1, doc="whole words, as LOAD_ROWS reads them; row is 0"),
+        Field("row", 10, 8, 8),
     )),
     Kind("COPY_KV", 0x20, "cp", "keys or values of one head, bank A -> weight buffer", (
         Field("addr", 8, 0, 16), Field("stride", 8, 16, 16),
@@ -250,13 +255,22 @@ def _get(words: Sequence[int], entry: Field) -> int:
 
 @dataclass(frozen=True)
 class ProgramFile:
-    """`program.bin`: the configuration it was made for, sizes of the buffers in external memory, descriptors."""
+    """`program.bin`: the configuration it was made for, sizes of the buffers in external memory, descriptors.
+
+    The last `spill_bytes` of the `output_bytes` hold what did not fit the scratchpad; the others are the result.
+    """
 
     config_hash: int
     input_bytes: int
     output_bytes: int
     weight_bytes: int
     descriptors: Sequence[Descriptor]
+    spill_bytes: int = 0
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the output that are the result."""
+        return self.output_bytes - self.spill_bytes
 
     @property
     def tasks(self) -> int:
@@ -264,7 +278,7 @@ class ProgramFile:
         return min((d["tasks"] for d in self.descriptors if d["tasks"]), default=1)
 
     def pack(self) -> bytes:
-        """The file: a 32-byte header, then 128 bytes per descriptor."""
+        """The file: a 36-byte header, then 128 bytes per descriptor."""
         header = HEADER.pack(
             MAGIC,
             FORMAT_VERSION,
@@ -275,6 +289,7 @@ class ProgramFile:
             self.output_bytes,
             self.weight_bytes,
             self.tasks,
+            self.spill_bytes,
         )
         return header + b"".join(encode(d, i) for i, d in enumerate(self.descriptors))
 
@@ -283,13 +298,13 @@ class ProgramFile:
         """Read a file. Raises ValueError with one sentence where it is malformed, naming the descriptor."""
         if len(data) < HEADER.size or data[:4] != MAGIC:
             raise ValueError("this is no accelerator program: it does not begin with 'ITGP'.")
-        _, version, size, config_hash, count, inputs, outputs, weights, _ = HEADER.unpack_from(data)
+        _, version, size, config_hash, count, inputs, outputs, weights, _, spill = HEADER.unpack_from(data)
         if version != FORMAT_VERSION or size != HEADER.size:
             raise ValueError(f"program format {version} is not {FORMAT_VERSION}; compile the model again.")
         if len(data) != size + count * BYTES:
             wanted = size + count * BYTES
             raise ValueError(f"the program has {len(data)} bytes, not {wanted}: it is truncated or damaged.")
-        return ProgramFile(config_hash, inputs, outputs, weights, list(_descriptors(data[size:])))
+        return ProgramFile(config_hash, inputs, outputs, weights, list(_descriptors(data[size:])), spill)
 
 
 def _descriptors(data: bytes) -> Iterator[Descriptor]:

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Json, at_least_one
+from intaglio.cli.options import Debug, Input, Json, Task, at_least_one
 from intaglio.cli.progress import steps
+from intaglio.cli.routing import routing
 from intaglio.cli.tables import count, table, total
 from intaglio.errors import ArtifactError, InputError
 
@@ -28,6 +29,14 @@ def inspect(
     program: Annotated[
         bool, typer.Option("--program", help="The accelerator's program instead, descriptor by descriptor.")
     ] = False,
+    routed: Annotated[
+        bool,
+        typer.Option(
+            "--routing", help="Tokens per expert of an image: the first of --input, or a random one."
+        ),
+    ] = False,
+    samples: Input = None,
+    task: Task = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> Result:
@@ -35,6 +44,8 @@ def inspect(
     at_least_one("--batch", batch)
     if program:
         return _listing(path)
+    if routed:
+        return routing(path, samples, task)
     from intaglio.inspection import summarize
 
     summary = summarize(_program(path, batch))

@@ -11,8 +11,9 @@ import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import CRASHED, Result, command
-from intaglio.cli.options import Artifact, Debug, Input, Json, Mean, Std, at_least_one
+from intaglio.cli.options import Artifact, Debug, Input, Json, Mean, Std, Task, at_least_one
 from intaglio.cli.progress import steps
+from intaglio.cli.routing import routing_tables
 from intaglio.cli.tables import count, facts, percent, table
 from intaglio.errors import InputError
 
@@ -47,6 +48,7 @@ def simulate(
     waves: Annotated[
         Path | None, typer.Option(help="Write waveforms (.vcd): slow.", show_default=False)
     ] = None,
+    task: Task = 0,
     mean: Mean = None,
     std: Std = None,
     as_json: Json = False,
@@ -67,6 +69,7 @@ def simulate(
 
     compiled = artifact.load(folder)
     program = compiled.program
+    program.check_task(task)
     how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
     if samples is None:
         inputs = random_inputs(program.tensors[program.input], images)
@@ -76,7 +79,7 @@ def simulate(
     with steps("simulate") as progress:
         memory = memory_model(compiled, chosen, latency, bandwidth)
         report = simulate_artifact(
-            compiled, inputs, config=chosen, memory=memory, waves=waves, progress=progress
+            compiled, inputs, config=chosen, memory=memory, waves=waves, progress=progress, task=task
         )
     if trace is not None:
         _write(trace, report.frames.trace(report.config.clock_mhz))
@@ -120,6 +123,7 @@ def _view(report: SimulationReport) -> list[RenderableType]:
     return [
         facts(summary),
         *report.errors,
+        *routing_tables(report.routing[0]),
         table("", {"array waits for": "left", "cycles": "right"}, stalls),
         table(f"the {count(len(rows))} longest descriptors", columns, rows),
     ]

@@ -115,8 +115,9 @@ class Bench:
     async def cycles(self, count: int) -> None:
         await Timer(count * NS_PER_CYCLE, "ns")
 
-    async def setup(self, program: int, count: int, weights: int, watchdog: int) -> None:
+    async def setup(self, program: int, count: int, weights: int, watchdog: int, task: int = 0) -> None:
         """What stays the same from run to run."""
+        await self.host.write("TASK", task)
         await self.host.address("PROGRAM", program)
         await self.host.write("PROGRAM_COUNT", count)
         await self.host.address("WEIGHTS", weights)

@@ -26,7 +26,7 @@ async def frames(dut: Any) -> None:
 
 async def _job(bench: Bench, job: dict[str, Any], common: dict[str, Any]) -> list[dict[str, Any]]:
     await bench.memory.load(Path(job["memory"]))
-    await bench.setup(job["program"], job["count"], job["weights"], common["watchdog"])
+    await bench.setup(job["program"], job["count"], job["weights"], common["watchdog"], job["task"])
     runs = []
     for image, output in zip(job["inputs"], job["outputs"], strict=True):
         outcome = await bench.run(image, output, common["limit"])

@@ -66,7 +66,10 @@ class MemoryModel:
 
 @dataclass(frozen=True)
 class Job:
-    """What to run: a program for a configuration, its weights, and images as bytes. `layout`: default, one by one."""
+    """What to run: a program for a configuration, its weights, and images as bytes, all for one task.
+
+    `layout`: default, one by one.
+    """
 
     config: AcceleratorConfig
     program: ProgramFile
@@ -74,6 +77,7 @@ class Job:
     images: Sequence[bytes]
     comments: Mapping[int, str] = field(default_factory=dict)
     layout: external.MemoryMap | None = None
+    task: int = 0
 
     def placed(self) -> external.MemoryMap:
         """Where in external memory all lies."""
@@ -297,6 +301,7 @@ def _describe(job: Job, folder: Path, number: int) -> dict[str, Any]:
         "program": layout.program,
         "count": len(job.program.descriptors),
         "weights": layout.weights,
+        "task": job.task,
         "inputs": layout.inputs,
         "outputs": layout.outputs,
         "dump": str(folder / f"dump{number}.hex"),
@@ -338,7 +343,7 @@ def _results(job: Job, dump: Path, found: Sequence[Mapping[str, Any]]) -> list[R
     starts = [output - min(layout.outputs) for output in layout.outputs]
     return [
         Run(
-            data[start : start + job.program.output_bytes],
+            data[start : start + job.program.result_bytes],
             run["status"],
             run["info"],
             run["counters"],

@@ -36,7 +36,7 @@ class Csim:
         self._folder, self.binary = _built(tuple(sorted((sources or hls.emit(config)).items())))
 
     def run(self, images: Sequence[bytes]) -> list[bytes]:
-        """The results, `program.output_bytes` bytes each (0 where nothing is stored), in the order of `images`.
+        """The results, `program.result_bytes` bytes each (0 where nothing is stored), in the order of `images`.
 
         Raises InputError for an image of another size than `program.input_bytes`; ToolError with the simulation's
         message, which names descriptor and error, where the accelerator stops with an error.
@@ -51,7 +51,7 @@ class Csim:
                 (folder / f"{path}.bin").write_bytes(data)
             _run([str(self.binary), *(str(folder / f"{path}.bin") for path in (*contents, "output"))])
             data = (folder / "output.bin").read_bytes()
-        size = self.program.output_bytes
+        size = self.program.result_bytes
         return [data[i * size : (i + 1) * size] for i in range(len(images))]
 
 

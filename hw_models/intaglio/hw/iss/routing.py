@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
@@ -32,9 +33,13 @@ class RoutingRecord:
 
 @dataclass(frozen=True)
 class RoutedLayer:
-    """A mixture of experts in a run: `tokens` per expert, and bytes of weights and parameters read and not read."""
+    """A mixture of experts in a run: `tokens` per expert, and bytes of weights, parameters and tables read or not.
+
+    `index`, `name`: its ROUTE in the program, and what that is for.
+    """
 
     index: int
+    name: str
     tokens: tuple[int, ...]
     bytes_read: int
     bytes_saved: int
@@ -44,11 +49,17 @@ class RoutedLayer:
         """Experts that at least one token chose."""
         return sum(n > 0 for n in self.tokens)
 
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "experts_loaded": self.experts_loaded}
+
 
 def layers(
-    config: AcceleratorConfig, program: Sequence[Descriptor], routings: Sequence[Routing]
+    config: AcceleratorConfig,
+    program: Sequence[Descriptor],
+    routings: Sequence[Routing],
+    comments: Sequence[str] = (),
 ) -> list[RoutedLayer]:
-    """What every ROUTE meant for the loads after it, up to the next one in the program."""
+    """What every ROUTE meant for the loads after it, up to the next one; `comments`: what each descriptor is for."""
     found = []
     ends = [routing.index for routing in routings[1:]] + [len(program)]
     for routing, end in zip(routings, ends, strict=True):
@@ -57,7 +68,19 @@ def layers(
             if d["queue"]:
                 sizes[routing.tokens[d["queue"] - 1] > 0] += load_bytes(config, d)
         tokens = routing.tokens[: program[routing.index]["experts"]]
-        found.append(RoutedLayer(routing.index, tokens, sizes[True], sizes[False]))
+        name = comments[routing.index] if comments else f"descriptor {routing.index}"
+        found.append(RoutedLayer(routing.index, name, tokens, sizes[True], sizes[False]))
+    return found
+
+
+def rows(program: Sequence[Descriptor], routings: Sequence[Routing]) -> list[int]:
+    """How many rows every descriptor works on: `rows`, or how many tokens chose its expert."""
+    tokens: tuple[int, ...] = ()
+    found, following = [], iter(routings)
+    for d in program:
+        if d.kind == "ROUTE":
+            tokens = next(following).tokens
+        found.append(tokens[d["queue"] - 1] if d["queue"] else d["rows"])
     return found
 
 
