@@ -323,7 +323,7 @@ def test_another_accelerator(
             lambda data: data[:8] + b"\0\0\0\0" + data[12:],
             r"made for configuration 00000000, this driver is for",
         ),
-        (lambda data: data[:-1], r"has 543 bytes, not 544; it is truncated or damaged"),
+        (lambda data: data[:-1], r"has 547 bytes, not 548; it is truncated or damaged"),
     ],
 )
 def test_another_program(

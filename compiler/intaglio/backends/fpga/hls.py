@@ -24,7 +24,9 @@ SOURCES = (
 """What is synthesized."""
 TEST_BENCH = "csim_main.cpp"
 
-_ERROR_NAMES = ("NONE", "OPCODE", "VERSION", "CHECKSUM", "ORDER", "ADDRESS", "READ", "WRITE", "WATCHDOG")
+_ERROR_NAMES = (
+    "NONE", "OPCODE", "VERSION", "CHECKSUM", "ORDER", "ADDRESS", "READ", "WRITE", "WATCHDOG", "TASK",
+)  # fmt: skip
 _TABLES = ("activation", "exponential", "pixel")
 
 
