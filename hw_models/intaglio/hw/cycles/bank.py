@@ -63,7 +63,7 @@ def free(usages: Sequence[Usage], start: int, count: int) -> list[Interval]:
 
 
 def served(usages: Sequence[Usage], start: int, end: int, count: int) -> int:
-    """When the last of `count` accesses is made that come evenly from cycle `start` to `end`, or faster than one a cycle.
+    """When the last of `count` accesses is made wanted evenly from cycle `start` to `end`, or all at once.
 
     Each waits for the ones before and for a cycle that no usage takes.
     """

@@ -20,7 +20,7 @@ THROUGH_QUEUE = 2
 """fifo_ram: from a descriptor pushed to the same at the output of an empty queue."""
 
 SOON = 3
-"""Cycles for which nothing is expected to come in between: the shortest way from a unit's wait met to its first access."""
+"""Cycles for which nothing can come in between: about the shortest way from a wait met to an access."""
 
 Steps = Generator[tuple[Series, int] | float, None, int]
 """A part of a process, which returns a cycle."""
@@ -91,7 +91,7 @@ class Machine:
         return time
 
     def granted(self, others: Sequence[Usage], start: int, end: int, count: int) -> Steps:
-        """When the last of `count` accesses to a port is made, which come from cycle `start` to `end`; `others` go first."""
+        """When the last of `count` accesses to a port is made, wanted from `start` to `end`; `others` go first."""
         while True:
             versions = [usage.version for usage in others]
             last = served(others, start, end, count)

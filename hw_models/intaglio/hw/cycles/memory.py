@@ -117,11 +117,15 @@ class Server:
         self.clock.at(self.clock.now + time, lambda: self._change(plan))
 
     def enter(self, port: Port) -> None:
-        """A port has a burst that may be served now. Its first beat comes before the next ones of the others."""
+        """A port has a burst that may be served now.
+
+        Beats go in turn, one of every port. Its first one waits for half of the others on average, and half of the time
+        until there is bandwidth for a beat; its last one is followed by none: so much it is ahead of an equal share.
+        """
         self._advance()
-        others = sum(other.width for other in self._ends)
-        whole = others + port.width <= self.capacity
-        self._begin(port, 0.0 if whole else others / (others + port.width))
+        width, capacity = self._width + port.width, self.capacity
+        turns = width / 2 + ((1 - capacity) / 2 if capacity < 1 else 1 - capacity)
+        self._begin(port, max(turns, 0.0) / width if self._width else 0.0)
         self._share()
 
     def _begin(self, port: Port, lead: float = 0.0) -> None:

@@ -31,6 +31,7 @@ class WeightLoader:
         self._engine = ReadEngine(
             machine.clock, machine.server, config, machine.latency, self._burst, config.weight_ports
         )
+        self._behind = config.weight_ports - 1
         self._bursts: list[Burst] = []
         self._arrived = Series()  # of bursts
 
@@ -45,8 +46,7 @@ class WeightLoader:
                 if before >= len(self._engine.requested.times):
                     yield self._engine.requested, before
                 give = max(give, self._engine.requested.times[before] + 1)
-            give += ports - 1
-            machine.popped[DM].append(give)
+            machine.popped[DM].append(give + ports - 1)
             self._engine.command(give, self._split(job))
 
     def _beats(self, job: Job) -> int:
@@ -60,6 +60,10 @@ class WeightLoader:
         return split(job.d["offset"] + beats * config.depth * (config.weight_ports - 1), beats, config)
 
     def _burst(self, burst: Burst) -> None:
+        """The last port is as many cycles behind as there are ports before it, unless all wait for bandwidth."""
+        if not burst.shared:
+            burst.first += self._behind
+            burst.last += self._behind
         self._bursts.append(burst)
         self._arrived.append(burst.last)
 
