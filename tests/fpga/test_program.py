@@ -276,7 +276,9 @@ def test_several_tokens_out(preset):
 def test_tokens_of_broken_words():
     writer = VitWriter(SMALL)
     writer.linear(patches(writer), writer.stream, 10, Grid(0.04, 0, "int8"))
-    with pytest.raises(UnsupportedError, match=r"linear .* the result has 25 tokens of 10 channels, which fill"):
+    with pytest.raises(
+        UnsupportedError, match=r"linear .* the result has 25 tokens of 10 channels, which fill"
+    ):
         build(writer.program(), PRESETS["tiny"])
 
 

@@ -105,7 +105,9 @@ def run_raw(
     weights: bytes = bytes(1 << 16),
 ) -> str:
     """What the C simulation says of a program file with these descriptors: "" if it runs."""
-    header = HEADER.pack(b"ITGP", 1, HEADER.size, config_hash, len(descriptors) // BYTES, 64, 64, 1 << 16, 1, 0)
+    header = HEADER.pack(
+        b"ITGP", 1, HEADER.size, config_hash, len(descriptors) // BYTES, 64, 64, 1 << 16, 1, 0
+    )
     files = {"program": header + descriptors, "weights": weights, "input": bytes(64)}
     for name, data in files.items():
         (folder / name).write_bytes(data)
