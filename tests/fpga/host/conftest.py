@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +44,12 @@ def program() -> ProgramFile:
         Descriptor("STORE", {"offset": 8, "addr": 0, "words": 1, "bank": 0, "row": 1}),
     ]
     return ProgramFile(CONFIG.hash, 16, 16, 512, steps)
+
+
+def program_of_two_tasks() -> ProgramFile:
+    """The same with parameters, used by nothing, of which each of two tasks has its own."""
+    fields = {"offset": 0, "group": 0, "groups": 1, "tasks": 2, "select": 1}
+    return replace(program(), descriptors=[Descriptor("LOAD_PARAMS", fields), *program().descriptors])
 
 
 def weights() -> bytes:
@@ -112,6 +119,13 @@ def artifact(tmp_path: Path) -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(sides))
     return folder
+
+
+@pytest.fixture
+def two_tasks(artifact: Path) -> Path:
+    """The same folder with a program of two tasks."""
+    (artifact / "program.bin").write_bytes(program_of_two_tasks().pack())
+    return artifact
 
 
 @pytest.fixture

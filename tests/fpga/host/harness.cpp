@@ -1,4 +1,5 @@
-// The C++ driver on the model of the accelerator: harness <model folder> <images> <interrupt> <timeout> <watchdog>.
+// The C++ driver on the model of the accelerator: harness <model folder> <images> <interrupt> <timeout> <watchdog>
+// <task>.
 
 #include <memory>
 
@@ -52,7 +53,8 @@ void run(char **argv) {
   intaglio::Accelerator accelerator(*bus, argv[1], intaglio::Bus::Seconds(std::stod(argv[4])),
                                     static_cast<std::uint32_t>(std::stoul(argv[5])));
   const auto images = split(intaglio::read_file(argv[2]), accelerator.program().input_bytes);
-  for (const intaglio::Bytes &result : accelerator.run(images)) {
+  const auto task = static_cast<std::uint32_t>(std::stoul(argv[6]));
+  for (const intaglio::Bytes &result : accelerator.run(images, task)) {
     pipe::ask("result", pipe::hex(result.data(), result.size()));
     for (const auto &[index, value] : intaglio::best<std::int8_t>(result, result.size(), 3))
       pipe::ask("best", index, int{value});

@@ -25,7 +25,7 @@ class Model:
     """Decodes the program that it finds in memory, and takes `duration` seconds per run.
 
     `fault`: (error code, descriptor index) of every run. `hang`: a run never ends, but for the watchdog.
-    `stuck`: nor does a reset. `log`: every register access and every copy, in order.
+    `stuck`: nor does a reset. `log`: every register access and every copy, in order. `images`, `tasks`: of every run.
     """
 
     config: AcceleratorConfig
@@ -39,6 +39,7 @@ class Model:
     memory: bytearray = field(default_factory=lambda: bytearray(1 << 16))
     log: list[tuple[object, ...]] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.values = dict.fromkeys(REG.values(), 0)
@@ -144,9 +145,14 @@ class Model:
             self.program.weight_bytes,
             loaded,
         )
+        task = self.values[REG["TASK"]]
+        several = [index for index, d in enumerate(loaded) if 0 < d["tasks"] <= task]
+        if several:
+            return (9, several[0], b"")
         weights = self._bytes(self._address("WEIGHTS_LO", 4096), program.weight_bytes)
         image = self._bytes(self._address("INPUT_LO", 64), program.input_bytes)
         self.images.append(image)
+        self.tasks.append(task)
         return 0, 0, self.compute(program, weights, image)
 
     def _address(self, name: str, alignment: int) -> int:

@@ -58,10 +58,11 @@ class Session:
         interrupt: bool = False,
         timeout: float = 5.0,
         watchdog: int = 1 << 24,
+        task: int = 0,
     ) -> Session:
         data = artifact.parent / "images.bin"
         data.write_bytes(images.tobytes())
-        command = [harness, artifact, data, str(int(interrupt)), repr(timeout), str(watchdog)]
+        command = [harness, artifact, data, str(int(interrupt)), repr(timeout), str(watchdog), str(task)]
         with subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.PIPE,
@@ -101,11 +102,16 @@ class Session:
 
 
 def python_log(
-    driver: ModuleType, model: Model, artifact: Path, images: np.ndarray, interrupt: bool
+    driver: ModuleType,
+    model: Model,
+    artifact: Path,
+    images: np.ndarray,
+    interrupt: bool = False,
+    task: int = 0,
 ) -> list[Any]:
     """What the Python driver does in a session like the harness's."""
     accelerator = driver.Accelerator(bus_of(driver, model, interrupt), artifact)
-    accelerator.run(images)
+    accelerator.run(images, task)
     accelerator.counters()
     return model.log
 
@@ -119,6 +125,27 @@ def test_both_drivers_do_the_same(
     assert session.results == [result.tobytes() for result in expected(images)]
     twin = Model(model.config, model.program, model.compute)
     assert model.log == python_log(driver, twin, artifact, images, interrupt)
+
+
+def test_both_drivers_run_a_task(
+    driver: ModuleType, harness: Path, model: Model, two_tasks: Path, images: np.ndarray
+) -> None:
+    session = Session(model).run(harness, two_tasks, images, task=1)
+    assert (session.error, model.tasks) == ("", [1, 1, 1])
+    twin = Model(model.config, model.program, model.compute)
+    assert model.log == python_log(driver, twin, two_tasks, images, task=1)
+
+
+@pytest.mark.parametrize("task", [2, (1 << 32) - 1])
+def test_both_drivers_refuse_a_task_that_is_not_there_in_the_same_words(
+    driver: ModuleType, harness: Path, model: Model, two_tasks: Path, images: np.ndarray, task: int
+) -> None:
+    session = Session(model).run(harness, two_tasks, images, task=task)
+    assert session.error == f"there is no task {task}: the program has 2, counted from 0."
+    assert model.tasks == []
+    with pytest.raises(driver.AcceleratorError) as caught:
+        driver.Accelerator(bus_of(driver, model), two_tasks).run(images, task)
+    assert session.error == str(caught.value)
 
 
 def test_best_classes_and_counters(harness: Path, model: Model, artifact: Path, images: np.ndarray) -> None:
@@ -278,9 +305,10 @@ def test_the_example_says_what_it_needs(host_folder: Path, tmp_path: Path) -> No
     usage = subprocess.run([binary], capture_output=True, text=True, check=False)
     assert (usage.returncode, usage.stderr[:6]) == (2, "usage:")
     words = ["model", "image", "10", "0xA0000000", "no-such-buffer"]
-    failed = subprocess.run([binary, *words], capture_output=True, text=True, check=False)
-    assert failed.returncode == 1
-    assert failed.stderr == "/sys/class/u-dma-buf/no-such-buffer/phys_addr: cannot be read.\n"
+    for task in ([], ["1"]):
+        failed = subprocess.run([binary, *words, *task], capture_output=True, text=True, check=False)
+        assert failed.returncode == 1
+        assert failed.stderr == "/sys/class/u-dma-buf/no-such-buffer/phys_addr: cannot be read.\n"
 
 
 def test_the_driver_of_the_largest_preset_compiles(tmp_path: Path) -> None:

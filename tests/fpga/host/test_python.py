@@ -91,6 +91,54 @@ def test_the_functional_simulator_computes_the_same(opened: Open, model: Model, 
     assert np.array_equal(opened().run(images), expected(images))
 
 
+def test_a_task_is_chosen_before_every_start(
+    opened: Open, model: Model, images: np.ndarray, two_tasks: Path
+) -> None:
+    accelerator = opened()
+    accelerator.run(images[:2], task=1)
+    accelerator.run(images[:1])
+    accelerator.classify(images[:1], task=1)
+    assert model.tasks == [1, 1, 0, 1]
+    writes = [event[1:] for event in model.log if event[0] == "write"]
+    chosen = [writes.index((REG["TASK"], 1)), writes.index((REG["CONTROL"], 1))]
+    assert chosen == sorted(chosen)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "tasks", "task"), [("two_tasks", 2, 2), ("two_tasks", 2, -1), ("artifact", 1, 1)]
+)
+def test_a_task_that_is_not_there(
+    driver: ModuleType,
+    opened: Open,
+    model: Model,
+    images: np.ndarray,
+    request: pytest.FixtureRequest,
+    fixture: str,
+    tasks: int,
+    task: int,
+) -> None:
+    request.getfixturevalue(fixture)
+    accelerator = opened()
+    model.log.clear()
+    sentence = f"there is no task {task}: the program has {tasks}, counted from 0."
+    with pytest.raises(driver.AcceleratorError) as caught:
+        accelerator.run(images, task=task)
+    assert str(caught.value) == sentence
+    assert model.log == [], "the accelerator must not be touched"
+
+
+def test_a_program_with_fewer_tasks_than_its_header_says(
+    driver: ModuleType, opened: Open, model: Model, images: np.ndarray, two_tasks: Path
+) -> None:
+    """The accelerator has the last word, and its sentence arrives."""
+    path = two_tasks / "program.bin"
+    data = bytearray(path.read_bytes())
+    data[28] = 3
+    path.write_bytes(data)
+    with pytest.raises(driver.RunError, match=f"error 9, {registers.ERRORS[9]}, at descriptor 0"):
+        opened().run(images, task=2)
+
+
 def test_no_images_give_no_results(opened: Open) -> None:
     assert opened().run(np.zeros((0, 1, 2, 8), np.uint8)).shape == (0, 2, 8)
 
