@@ -55,7 +55,9 @@ module compute_core_bench
   logic                     desc_valid, desc_ready, busy, step, idle;
   // The counters of kinds are tested with the whole accelerator.
   /* verilator lint_off UNUSEDSIGNAL */
-  logic [1:0]               active;
+  logic [2:0]               active;
+  logic                     gate_en;
+  logic [15:0]              gate_tile;
   /* verilator lint_on UNUSEDSIGNAL */
   logic [6:0]               stall;
   progress_t                progress;
@@ -150,6 +152,11 @@ module compute_core_bench
     .stall_o      (stall),
     .idle_o       (idle),
     .active_o     (active),
+    .lengths_i    ('0),
+    .gate_en_o    (gate_en),
+    .gate_tile_o  (gate_tile),
+    .gate_i       ('0),
+    .total_i      ('0),
     .a_rd_req_o   (a_rd),
     .a_rd_addr_o  (a_rd_addr),
     .a_rd_data_i  (a_rd_data),
