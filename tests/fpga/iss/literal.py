@@ -64,7 +64,7 @@ class Literal:
                     waiting[unit] = next(steps[unit], None)
                     moved = True
             assert moved, "deadlock"
-        return bytes(self.output)
+        return bytes(self.output[: self.program.result_bytes])
 
     def _steps(self, unit: str) -> Iterator[tuple[Descriptor, int, int]]:
         """Descriptor, i of its waits, number of the step."""
@@ -161,8 +161,9 @@ class Literal:
 
     def load_rows(self, d: Descriptor, _: int) -> None:
         size = self.c.word_bytes
+        source = self.output if d["spilled"] else self.external
         for i in range(d["words"] * size):
-            self.banks[d["bank"]][d["addr"] * size + i] = self.external[d["offset"] + i]
+            self.banks[d["bank"]][d["addr"] * size + i] = source[d["offset"] + i]
 
     def load_image(self, d: Descriptor, tile: int) -> None:
         ph, pw, gw = d["patch_h"], d["patch_w"], d["grid_w"]
@@ -176,9 +177,12 @@ class Literal:
                         self.put(0, d["addr"], d["stride"], token, (c * ph + row % ph) * pw + col % pw, value)
 
     def store(self, d: Descriptor, _: int) -> None:
-        for i in range(d["words"] * self.c.depth):
-            value = self.banks[d["bank"]][self.at(d["addr"], 0, d["row"], i)]
-            self.output[d["offset"] + i] = value
+        for word in range(d["words"]):
+            for row in range(self.c.rows) if d["all_rows"] else [d["row"]]:
+                for i in range(self.c.depth):
+                    place = self.at(d["addr"] + word, 0, row, i)
+                    beat = word * self.c.rows + row if d["all_rows"] else word
+                    self.output[d["offset"] + beat * self.c.depth + i] = self.banks[d["bank"]][place]
 
     def copy_kv(self, d: Descriptor, _: int) -> None:
         D, C = self.c.depth, self.c.cols

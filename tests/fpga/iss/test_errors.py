@@ -32,11 +32,13 @@ ATTENTION = {
 }  # fmt: skip
 NORMALIZE = {"channels": 8, "rows": 4, "shift": 1}
 IMAGE = {"channels": 1, "patch_h": 4, "patch_w": 4, "piece": 4, "grid_h": 2, "grid_w": 2, "stride": 2}
+SPILL = {"words": 2, "offset": 64, "all_rows": 1}
+FILL = {"words": 2, "offset": 64, "spilled": 1}
 COPY = {"chunks": 1, "rows": 8, "stride": 1}
 
 
 def run(*descriptors, weights=bytes(1 << 17), **options):
-    program = ProgramFile(CONFIG.hash, 64, 64, len(weights), descriptors)
+    program = ProgramFile(CONFIG.hash, 64, 192, len(weights), descriptors, spill_bytes=128)
     return Simulator(CONFIG, program, weights).run(bytes(64), **options)
 
 
@@ -77,6 +79,15 @@ STATIC = [
     ("STORE", {"words": 1, "row": 4}, "row 4 exceeds the 4 of a word."),
     ("STORE", {"words": 2, "addr": 31, "bank": 1}, "its words 31..32 exceed the 32 of bank X."),
     ("STORE", {"words": 2, "offset": 56}, "bytes 56..71 exceed the 64 of the result."),
+    ("STORE", SPILL | {"offset": 0}, "offset must be at least 64, where the spill area begins, not 0."),
+    ("STORE", SPILL | {"offset": 96}, "offset must be a multiple of 64, not 96."),
+    ("STORE", SPILL | {"row": 1}, "row must be 0 where all rows are stored, not 1."),
+    ("STORE", SPILL | {"words": 5}, "bytes 64..223 exceed the 192 of the output."),
+    ("STORE", SPILL | {"addr": 63}, "its words 63..64 exceed the 64 of bank A."),
+    ("LOAD_ROWS", FILL | {"offset": 0}, "offset must be at least 64, where the spill area begins, not 0."),
+    ("LOAD_ROWS", FILL | {"offset": 65}, "offset must be a multiple of 64, not 65."),
+    ("LOAD_ROWS", FILL | {"offset": 128, "words": 3}, "bytes 128..223 exceed the 192 of the output."),
+    ("LOAD_ROWS", FILL | {"bank": 1, "addr": 31}, "its words 31..32 exceed the 32 of bank X."),
     ("COPY_KV", COPY | {"addr": 63}, "its words 63..64 exceed the 64 of bank A."),
     ("COPY_KV", COPY | {"entry": 64}, "its entries 64..64 exceed the 64 of the weight buffer."),
     ("COPY_KV", COPY | {"entry": 64, "values": 1}, "its entries 64..64 exceed the 64 of the weight buffer."),

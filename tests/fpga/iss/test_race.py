@@ -81,6 +81,45 @@ def test_waits_are_transitive():
     )
 
 
+def spilling(*descriptors):
+    """A simulator with a spill area of 128 bytes after 64 of result."""
+    weights = bytes(range(256)) * 64
+    return Simulator(CONFIG, ProgramFile(CONFIG.hash, 0, 192, len(weights), descriptors, 128), weights)
+
+
+SPILL = Descriptor("STORE", {"words": 4, "offset": 64, "all_rows": 1}, {"io": (1, 0)})
+FILL = Descriptor("LOAD_ROWS", {"words": 4, "offset": 64, "spilled": 1, "addr": 9}, {"io": (2, 0)})
+LAST = Descriptor("STORE", {"words": 4, "addr": 9, "row": 2}, {"io": (3, 0)})
+
+
+def test_spilled_words_come_back():
+    """Whole words go to external memory and come back to another place."""
+    for order in ("program", "random"):
+        result = spilling(load(), SPILL, FILL, LAST).run(b"", order=order)
+        # Row 2 of a word of 4 rows of 8 bytes, four words of 32 bytes.
+        expected = [bytes(range(32 * word + 16, 32 * word + 24)) for word in range(4)]
+        assert result == b"".join(expected).ljust(64, b"\0")
+
+
+def test_a_fill_waits_for_its_spill():
+    late = replace(FILL, waits={"io": (1, 0)})
+    for seed in range(5):
+        with pytest.raises(
+            IssError, match=r"descriptor 2 \(LOAD_ROWS\): it reads beat 8 of the output in a race with io"
+        ):
+            spilling(load(), SPILL, late, LAST).run(b"", order="random", seed=seed)
+
+
+def test_what_nothing_defined_stays_undefined():
+    """A spill copies words of which only some rows are written, and words that were never spilled hold nothing."""
+    for descriptors in ([load(words=3), SPILL, FILL, LAST], [load(), FILL, LAST]):
+        again = [replace(d, waits={"io": (i, 0)}) if i else d for i, d in enumerate(descriptors)]
+        with pytest.raises(
+            IssError, match=r"STORE.* it reads row 2 of word \d+ of bank A, which nothing has written"
+        ):
+            spilling(*again).run(b"")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_removed_waits(seed):
     """Without one of its waits a program is refused, or gives the same bytes because other waits imply it."""

@@ -119,6 +119,18 @@ class _Checker:
         last = max(self.d["tasks"] - 1, 0) * self.d["select"] * BLOCK
         self.region("bytes", offset, last + size, self.program.weight_bytes, "weights.bin")
 
+    def spilled(self) -> None:
+        """Whole words in the spill area, the last bytes of the output."""
+        offset, first = self.d["offset"], self.program.result_bytes
+        if offset % BLOCK:
+            raise FaultError(f"offset must be a multiple of {BLOCK}, not {offset}.")
+        if offset < first:
+            raise FaultError(f"offset must be at least {first}, where the spill area begins, not {offset}.")
+        if self.d["row"]:
+            raise FaultError(f"row must be 0 where all rows are stored, not {self.d['row']}.")
+        size = self.d["words"] * self.config.word_bytes
+        self.region("bytes", offset, size, self.program.output_bytes, "the output")
+
     def entries(self, what: str, entry: int, count: int) -> None:
         self.region(f"{what} entries", entry, count, self.config.weight_entries, "the weight buffer")
 
@@ -174,7 +186,10 @@ def _load_table(c: _Checker) -> None:
 
 def _load_rows(c: _Checker) -> None:
     c.words("its", c.d["addr"], c.d["words"], c.d["bank"])
-    c.block(c.d["words"] * c.config.word_bytes)
+    if c.d["spilled"]:
+        c.spilled()
+    else:
+        c.block(c.d["words"] * c.config.word_bytes)
 
 
 def _load_image(c: _Checker) -> None:
@@ -196,12 +211,15 @@ def _load_image(c: _Checker) -> None:
 
 def _store(c: _Checker) -> None:
     depth = c.config.depth
+    c.words("its", c.d["addr"], c.d["words"], c.d["bank"])
+    if c.d["all_rows"]:
+        c.spilled()
+        return
     if c.d["offset"] % depth:
         raise FaultError(f"offset must be a multiple of {depth}, not {c.d['offset']}.")
     if c.d["row"] >= c.config.rows:
         raise FaultError(f"row {c.d['row']} exceeds the {c.config.rows} of a word.")
-    c.words("its", c.d["addr"], c.d["words"], c.d["bank"])
-    c.region("bytes", c.d["offset"], c.d["words"] * depth, c.program.output_bytes, "the result")
+    c.region("bytes", c.d["offset"], c.d["words"] * depth, c.program.result_bytes, "the result")
 
 
 def _copy_kv(c: _Checker) -> None:

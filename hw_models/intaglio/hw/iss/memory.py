@@ -114,7 +114,7 @@ class Memories:
         self.gates = _memory((keys,), (TOP,), np.int64, "the gate weights of token {0}")
         self.totals = _memory((keys,), (), np.int64, "the sum of gate weights of token {0}")
         beats = -(-output_bytes // d)
-        self.output = _memory((beats,), (d,), np.uint8, "beat {0} of the result")
+        self.output = _memory((beats,), (d,), np.uint8, "beat {0} of the output")
         self.source = np.zeros(config.weight_entries, np.int64)
 
     def bank(self, number: int) -> Memory:
@@ -126,7 +126,7 @@ class Memories:
         return (self.activation, self.exponential, self.pixel, self.router)[number]
 
     def __iter__(self) -> Iterator[tuple[str, Memory]]:
-        """Names and memories inside the accelerator."""
+        """Names and memories that a program writes."""
         for name in _NAMES:
             yield name, getattr(self, name)
 
@@ -151,7 +151,7 @@ class Memories:
 
         Banks are uint8 [words, R * D], weights uint8 [entries, C * D], byte by byte as the accelerator has them.
         """
-        copies: dict[str, Data] = {"output": self.output.data.copy()}
+        copies: dict[str, Data] = {}
         for name, memory in self:
             data = memory.data.copy()
             flat = data.dtype == np.int8
@@ -162,7 +162,7 @@ class Memories:
 
 _NAMES = (
     "bank_a", "bank_x", "weights", "params", "norm", "activation", "exponential", "pixel",
-    "router", "lengths", "queues", "gates", "totals",
+    "router", "lengths", "queues", "gates", "totals", "output",
 )  # fmt: skip
 
 

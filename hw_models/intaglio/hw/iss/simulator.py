@@ -43,7 +43,7 @@ class Simulator:
         seed: int = 0,
         task: int = 0,
     ) -> bytes:
-        """The result, `program.output_bytes` bytes (0 where nothing is stored), of one image, for `task`.
+        """The result, `program.result_bytes` bytes (0 where nothing is stored), of one image, for `task`.
 
         `order="program"` always goes on with the earliest descriptor that can, and completes each step at once.
         `order="random"` interleaves the units at random by `seed`, starts from memories full of noise, and detects
@@ -69,7 +69,7 @@ class Simulator:
             Interleaving(machine, schedule, seed, finished).run()
         else:
             _run_in_order(machine, schedule, finished)
-        return memories.output.data.tobytes()[: self.program.output_bytes]
+        return memories.output.data.tobytes()[: self.program.result_bytes]
 
 
 def _run_in_order(machine: Machine, schedule: Schedule, finished: Callable[[int], None]) -> None:
