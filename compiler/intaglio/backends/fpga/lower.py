@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
@@ -38,17 +36,21 @@ from intaglio.backends.fpga.refusal import refusal
 from intaglio.program import Array, Step
 
 
-def lower(graph: Graph, config: AcceleratorConfig) -> list[Operation]:
-    """Operations in program order. Raises UnsupportedError naming the step that does not fit."""
-    return _Lowering(graph, config).run()
+def lower(graph: Graph, config: AcceleratorConfig, heads: int = 0) -> list[Operation]:
+    """Operations in program order; with `heads`, attention is cut into operations of so many heads.
+
+    Raises UnsupportedError naming the step that does not fit.
+    """
+    return _Lowering(graph, config, heads).run()
 
 
 class _Lowering:
     """Buffers requested so far, by producer and layout; operations, last one first."""
 
-    def __init__(self, graph: Graph, config: AcceleratorConfig) -> None:
+    def __init__(self, graph: Graph, config: AcceleratorConfig, heads: int) -> None:
         self.graph = graph
         self.config = config
+        self.heads = heads
         self.buffers: dict[Producer, dict[tuple[str, bytes], Buffer]] = {}
         self.image: Buffer | None = None
         self.operations: list[Operation] = []
@@ -60,7 +62,7 @@ class _Lowering:
                 known = list(self.buffers.get(producer, {}).values())
                 for buffer in reversed([buffer for buffer in known if buffer.bank == bank]):
                     self._make(producer, buffer)
-        return _queries_last(self.operations[::-1])
+        return _late(self.operations[::-1], whole=self.heads > 0)
 
     def _store(self) -> None:
         result = self.graph.result
@@ -157,15 +159,21 @@ class _Lowering:
             )
         q_columns, k_columns = lanes.scores(attend, self.config)
         v_columns = lanes.values(attend, self.config)
-        v = self._request(attend.v.producer, v_columns, "A", 0, keys)
-        k = self._request(attend.k.producer, k_columns, "A", 0, keys)
-        q = self._request(attend.q.producer, q_columns, "A", buffer.low, buffer.high)
-        width = attend.heads * self.config.depth
-        operation = Attention(
-            attend.step, q, k, v, buffer, attend.heads, keys,
-            len(q_columns) // width, len(v_columns) // width, attend.table,
-        )  # fmt: skip
-        self.operations.append(operation)
+        qk_words, v_words = (len(c) // attend.heads // self.config.depth for c in (q_columns, v_columns))
+        step = self.heads or attend.heads
+        for first in reversed(range(0, attend.heads, step)):
+            heads = min(step, attend.heads - first)
+            qk, of_v = (
+                slice(first * size, (first + heads) * size)
+                for size in (qk_words * self.config.depth, v_words * self.config.depth)
+            )
+            v = self._request(attend.v.producer, v_columns[of_v], "A", 0, keys)
+            k = self._request(attend.k.producer, k_columns[qk], "A", 0, keys)
+            q = self._request(attend.q.producer, q_columns[qk], "A", buffer.low, buffer.high)
+            operation = Attention(
+                attend.step, q, (k,), (v,), buffer, first, heads, keys, qk_words, v_words, attend.table
+            )
+            self.operations.append(operation)
 
     def _experts(self, mixture: Mixture, buffer: Buffer) -> None:
         """Gate logits stay in bank A: the router reads them there, int16 too."""
@@ -235,6 +243,10 @@ class _Lowering:
             return np.pad(given, ((0, 0), (0, extra)))
         position = {int(c): i for i, c in reversed(list(enumerate(a.columns))) if c >= 0}
         index = np.array([position[int(c)] for c in product.source.columns])
+        if len(set(index.tolist())) == len(index):
+            weight = np.zeros((len(given), len(a.columns)), given.dtype)
+            weight[:, index] = given
+            return weight
         weight = np.zeros((len(given), len(a.columns)), np.int64)
         np.add.at(weight.T, index, given.T)
         if weight.min(initial=0) < -128 or weight.max(initial=0) > 127:
@@ -291,16 +303,23 @@ def _spread(values: Array, columns: Ints) -> Array:
     return result
 
 
-def _queries_last(operations: list[Operation]) -> list[Operation]:
-    """Keys and values first: copying them overlaps the product that makes the queries."""
+def _late(operations: list[Operation], whole: bool) -> list[Operation]:
+    """Keys and values first: copying them overlaps the product that makes the queries.
+
+    With `whole`, keys and values too are not made before the attention that reads them.
+    """
     order: list[Operation] = []
-    waiting: dict[Any, Operation] = {}
-    queries = {op.q for op in operations if isinstance(op, Attention)}
+    waiting: dict[Buffer, Operation] = {}
+    late: set[Buffer] = set()
+    for attention in operations:
+        if isinstance(attention, Attention):
+            late |= {*attention.k, *attention.v, attention.q} if whole else {attention.q}
     for operation in operations:
-        if isinstance(operation, Gemm) and operation.out in queries:
+        if isinstance(operation, Gemm) and operation.out in late:
             waiting[operation.out] = operation
             continue
-        if isinstance(operation, Attention) and operation.q in waiting:
-            order.append(waiting.pop(operation.q))
+        if isinstance(operation, Attention):
+            needed = (*operation.k, *operation.v, operation.q)
+            order += [waiting.pop(buffer) for buffer in needed if buffer in waiting]
         order.append(operation)
     return order

@@ -121,9 +121,9 @@ class _Tracer:
 
     def _split(self, step: Step, name: str, codes: Ints) -> tuple[Producer, Ints, Ints]:
         """Producer, row and channel of every element of `codes`."""
-        numbers = np.unique(codes >> SHIFT)
-        producer = self.producers[int(numbers[0])]
-        if len(numbers) != 1 or not isinstance(producer, Producer):
+        numbers = codes >> SHIFT
+        producer = self.producers[int(numbers.min())]
+        if numbers.min() != numbers.max() or not isinstance(producer, Producer):
             raise refusal(step, f"its operand {name!r} is put together from several tensors")
         rows, channels = np.divmod(codes & ((1 << SHIFT) - 1), producer.channels)
         return producer, rows, channels
