@@ -12,20 +12,29 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
-from zipfile import BadZipFile
+from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, JsonValue
 
 from intaglio.backends import generator, program_hash
 from intaglio.errors import ArtifactError
 from intaglio.ops import OPS, TensorType
-from intaglio.program import Array, Program, Step, Tensor
+from intaglio.program import Program, Step, Tensor
+from intaglio.program_file import (
+    CONSTANTS,
+    PROGRAM,
+    FileSchema,
+    Natural,
+    read_json,
+    read_program,
+    tensor_record,
+    validated,
+    write_program,
+)
 
 FORMAT = "intaglio-artifact"
 FORMAT_VERSION = 1
-MANIFEST, PROGRAM, CONSTANTS = "manifest.json", "program.json", "constants.npz"
+MANIFEST = "manifest.json"
 
 Build = Callable[[Path], None]
 
@@ -39,17 +48,9 @@ def _inside(path: str) -> str:
 
 RelativePath = Annotated[str, AfterValidator(_inside)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Natural = Annotated[int, Field(ge=0)]
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-Schema = TypeVar("Schema", bound=_Schema)
-
-
-class Source(_Schema):
+class Source(FileSchema):
     """The model file an artifact was compiled from."""
 
     name: str
@@ -57,7 +58,7 @@ class Source(_Schema):
     sha256: Sha256
 
 
-class InputSpec(_Schema):
+class InputSpec(FileSchema):
     """What the caller supplies.
 
     `kind` uint8: raw pixels, converted by the program. `kind` float: values that the caller normalizes with `mean`
@@ -75,7 +76,7 @@ class InputSpec(_Schema):
     std: list[float] | None = None
 
 
-class OutputSpec(_Schema):
+class OutputSpec(FileSchema):
     """What the program returns: real = scale * (q - zero_point), or plain integers where scale is None."""
 
     name: str
@@ -85,7 +86,7 @@ class OutputSpec(_Schema):
     zero_point: int
 
 
-class OpRecord(_Schema):
+class OpRecord(FileSchema):
     """One step, for people: its types, work, and the ONNX nodes it came from."""
 
     name: str
@@ -96,7 +97,7 @@ class OpRecord(_Schema):
     onnx_nodes: list[str]
 
 
-class FileRecord(_Schema):
+class FileRecord(FileSchema):
     """One file of the artifact; `path` is relative, with forward slashes."""
 
     path: RelativePath
@@ -104,7 +105,7 @@ class FileRecord(_Schema):
     sha256: Sha256
 
 
-class Manifest(_Schema):
+class Manifest(FileSchema):
     """`manifest.json`: everything but the numbers."""
 
     format: Literal["intaglio-artifact"]
@@ -120,33 +121,6 @@ class Manifest(_Schema):
     program_sha256: Sha256
     ops: list[OpRecord]
     files: list[FileRecord]
-
-
-class _Tensor(_Schema):
-    name: str
-    shape: list[Natural]
-    dtype: str
-    scale: float | None
-    zero_point: int
-    constant: str | None
-
-
-class _Step(_Schema):
-    name: str
-    op: str
-    inputs: list[str]
-    output: str
-    attrs: dict[str, JsonValue]
-    onnx_nodes: list[str]
-
-
-class _Program(_Schema):
-    name: str
-    input: str
-    output: str
-    task: str | None = None
-    tensors: list[_Tensor]
-    steps: list[_Step]
 
 
 @dataclass(frozen=True)
@@ -177,7 +151,7 @@ class Artifact:
     @cached_property
     def program(self) -> Program:
         """Raises ArtifactError where program.json or constants.npz is malformed."""
-        return _read_program(self.path)
+        return read_program(self.path)
 
     def file(self, name: str) -> Path:
         """The path of one of the artifact's files. Raises ArtifactError if it has no such file."""
@@ -206,7 +180,7 @@ def write(out_dir: Path | str, contents: Contents) -> Artifact:
     with staging(out_dir) as folder:
         with _explained(out_dir):
             _write_files(folder, contents.files)
-            _write_program(folder, contents.program)
+            write_program(folder, contents.program)
         if contents.build is not None:
             contents.build(folder)
         with _explained(out_dir):
@@ -342,63 +316,9 @@ def _write_text(path: Path, text: str) -> None:
     path.write_bytes(text.encode())
 
 
-def _write_program(folder: Path, program: Program) -> None:
-    arrays: dict[str, Array] = {}
-    tensors = []
-    for tensor in program.tensors.values():
-        key = None
-        if tensor.data is not None:
-            # Tensor names may hold what a zip archive or np.savez gives another meaning.
-            key = f"c{len(arrays)}"
-            arrays[key] = tensor.data
-        tensors.append(_tensor_record(tensor, key))
-    steps = [_step_record(step) for step in program.steps]
-    record = _Program(
-        name=program.name,
-        input=program.input,
-        output=program.output,
-        task=program.task,
-        tensors=tensors,
-        steps=steps,
-    )
-    _write_text(folder / PROGRAM, record.model_dump_json(indent=1) + "\n")
-    np.savez(folder / CONSTANTS, **arrays)  # type: ignore[arg-type]  # the stubs read ** as allow_pickle
-
-
-def _tensor_record(tensor: Tensor, key: str | None) -> _Tensor:
-    scale = None if tensor.scale is None else float(tensor.scale)
-    shape = [int(size) for size in tensor.shape]
-    zero_point = int(tensor.zero_point)
-    return _Tensor(
-        name=tensor.name, shape=shape, dtype=tensor.dtype, scale=scale, zero_point=zero_point, constant=key
-    )
-
-
-def _step_record(step: Step) -> _Step:
-    return _Step(
-        name=step.name,
-        op=step.op,
-        inputs=list(step.inputs),
-        output=step.output,
-        attrs={name: _plain(value) for name, value in step.attrs.items()},
-        onnx_nodes=list(step.onnx_nodes),
-    )
-
-
-def _plain(value: Any) -> JsonValue:
-    """Attributes as JSON holds them: NumPy's integers and tuples are not."""
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"an attribute must hold integers, strings and lists, not {value!r}")
-
-
 def _manifest(folder: Path, contents: Contents) -> Manifest:
     program = contents.program
-    output = _tensor_record(program.tensors[program.output], None)
+    output = tensor_record(program.tensors[program.output], None)
     return Manifest(
         format="intaglio-artifact",
         format_version=FORMAT_VERSION,
@@ -449,7 +369,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    raw = _read_json(path, MANIFEST)
+    raw = read_json(path, MANIFEST)
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise ArtifactError(
             f"{path / MANIFEST} is not the manifest of an intaglio artifact (format {FORMAT!r})."
@@ -464,30 +384,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise ArtifactError(
             f"{path} has artifact format {version!r}, not {FORMAT_VERSION}; compile the model again."
         )
-    return _validated(Manifest, raw, path / MANIFEST)
-
-
-def _read_json(path: Path, name: str) -> Any:
-    if not path.is_dir():
-        raise ArtifactError(f"{path} is not a folder; expected what intaglio compile wrote.")
-    try:
-        return json.loads((path / name).read_bytes())
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} is not an intaglio artifact: it has no {name}.") from None
-    except OSError as error:
-        raise ArtifactError(f"{path / name} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ArtifactError(f"{path / name} is not valid JSON: {error}; compile the model again.") from error
-
-
-def _validated(schema: type[Schema], raw: Any, path: Path) -> Schema:
-    try:
-        return schema.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ArtifactError(f"{path}: {where}: {first['msg']}, not {first['input']!r:.60}{more}.") from error
+    return validated(Manifest, raw, path / MANIFEST)
 
 
 def _check_file(path: Path, record: FileRecord) -> None:
@@ -499,39 +396,3 @@ def _check_file(path: Path, record: FileRecord) -> None:
             f"{path}: the file {record.path!r} was changed after it was compiled (its SHA-256 is not the manifest's); "
             "compile the model again."
         )
-
-
-def _read_program(path: Path) -> Program:
-    record = _validated(_Program, _read_json(path, PROGRAM), path / PROGRAM)
-    arrays = _read_constants(path / CONSTANTS)
-    tensors = {tensor.name: _tensor(path, tensor, arrays) for tensor in record.tensors}
-    steps = [
-        Step(step.name, step.op, tuple(step.inputs), step.output, step.attrs, tuple(step.onnx_nodes))
-        for step in record.steps
-    ]
-    named = {record.input, record.output, *([] if record.task is None else [record.task])}
-    used = {*named, *(name for step in steps for name in (*step.inputs, step.output))}
-    if unknown := sorted(used - set(tensors)):
-        raise ArtifactError(f"{path / PROGRAM}: tensor {unknown[0]!r} is used but not defined.")
-    return Program(record.name, tensors, steps, record.input, record.output, record.task)
-
-
-def _read_constants(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}; compile the model again.") from error
-
-
-def _tensor(path: Path, record: _Tensor, arrays: Mapping[str, Array]) -> Tensor:
-    shape = tuple(record.shape)
-    data = None
-    if record.constant is not None:
-        data = arrays.get(record.constant)
-        if data is None or data.shape != shape or str(data.dtype) != record.dtype:
-            found = "nothing" if data is None else f"{data.dtype} {list(data.shape)}"
-            raise ArtifactError(
-                f"{path / CONSTANTS}: constant {record.name!r} must be {record.dtype} {list(shape)}, not {found}."
-            )
-    return Tensor(record.name, shape, record.dtype, record.scale, record.zero_point, data)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from intaglio import artifact
+from intaglio import artifact, program_file
 from intaglio.artifact import Contents, InputSpec, Source
 from intaglio.backends import c
 from intaglio.errors import ArtifactError
@@ -83,8 +83,8 @@ def test_large_integers_and_odd_names_survive(tmp_path: Path) -> None:
         "y": Tensor("y", (2,), "int8", 0.1 + 0.2, 3),
     }
     program = Program("odd", tensors, [Step("s", "reshape", ("file", "/a/../b:0"), "y", attrs)], "file", "y")
-    artifact._write_program(tmp_path, program)
-    loaded = artifact._read_program(tmp_path)
+    program_file.write_program(tmp_path, program)
+    loaded = program_file.read_program(tmp_path)
     assert loaded.steps[0].attrs == {
         "offset": -(2**70) + 1,
         "shift": 2**62,
