@@ -12,7 +12,9 @@ __all__ = ["RoutedLayer", "Routing", "routed", "routed_layers"]
 
 
 def routed(compiled: Compiled, images: Sequence[bytes], task: int = 0) -> list[list[Routing]]:
-    """What every ROUTE did with every image."""
+    """What every ROUTE did with every image; a program without a router is not run."""
+    if not any(d.kind == "ROUTE" for d in compiled.program.descriptors):
+        return [[] for _ in images]
     simulator = Simulator(compiled.config, compiled.program, compiled.weights)
     found = []
     for image in images:

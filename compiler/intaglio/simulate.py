@@ -33,7 +33,8 @@ class SimulationReport:
     program makes for rows and keys that it keeps, counted once each: an exponential times a value is one, though the
     array makes it in two passes; rows that the compiler left out, because no result reads them, are none; channels
     that pad heads or depth to the array's width do count. Of experts, the tokens that chose them in the first image
-    count. `routing`: what the router did with every image, by mixture of experts.
+    count. `routing`: what the router did with every image, by mixture of experts: in the functional simulator, whose
+    results are the reference's.
     """
 
     config: AcceleratorConfig
@@ -41,6 +42,8 @@ class SimulationReport:
     results: Array
     mismatches: list[int]
     macs: int
+    memory: MemoryModel
+    task: int = 0
     routing: list[list[RoutedLayer]] = field(default_factory=list)
 
     @property
@@ -77,6 +80,9 @@ class SimulationReport:
             "images": len(self.frames.runs),
             "mismatches": self.mismatches,
             "cycles": self.frames.cycles,
+            "config": f"{self.config.hash:08x}",
+            "memory": {"latency": self.memory.latency, "bytes_per_cycle": self.memory.bytes_per_cycle},
+            "task": self.task,
             "clock_mhz": self.config.clock_mhz,
             "latency_ms": self.latency_ms,
             "macs_per_cycle": self.config.macs,
@@ -166,5 +172,7 @@ def simulate_artifact(
         np.concatenate(results),
         wrong,
         macs(compiled.program, compiled.config, routings[0]),
+        memory,
+        task,
         [routed_layers(compiled, found) for found in routings],
     )

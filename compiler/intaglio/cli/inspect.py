@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Input, Json, Task, at_least_one
+from intaglio.cli.options import Debug, Input, Json, Mean, Std, Task, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import routing
 from intaglio.cli.tables import count, table, total
@@ -37,15 +37,22 @@ def inspect(
     ] = False,
     samples: Input = None,
     task: Task = 0,
+    mean: Mean = None,
+    std: Std = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> Result:
     """Show op by op: shapes, scales, work, and which ONNX nodes became which integer op."""
     at_least_one("--batch", batch)
+    if program and routed:
+        raise InputError("--program and --routing: expected one of them.")
+    if routed:
+        return routing(path, samples, task, mean, std)
+    for name, value in (("--input", samples), ("--task", task), ("--mean", mean), ("--std", std)):
+        if value:
+            raise InputError(f"{name}: only --routing looks at an image; give both, or leave it out.")
     if program:
         return _listing(path)
-    if routed:
-        return routing(path, samples, task)
     from intaglio.inspection import summarize
 
     summary = summarize(_program(path, batch))

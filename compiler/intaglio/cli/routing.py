@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from intaglio.program import Array
 
 
-def routing_tables(layers: Sequence[RoutedLayer]) -> list[Table]:
+def routing_tables(layers: Sequence[RoutedLayer], title: str = "") -> list[Table]:
     """One table, or none where there is no mixture of experts."""
     columns = {
-        "router": "left", "tokens per expert": "left", "experts loaded": "right", "weights read": "right",
+        "mixture": "left", "tokens per expert": "left", "experts loaded": "right", "weights read": "right",
         "saved": "right",
     }  # fmt: skip
-    return [table("", columns, [_row(layer) for layer in layers])] if layers else []
+    return [table(title, columns, [_row(layer) for layer in layers])] if layers else []
 
 
 def _row(layer: RoutedLayer) -> tuple[str, ...]:
@@ -34,10 +34,10 @@ def _row(layer: RoutedLayer) -> tuple[str, ...]:
     return layer.name, tokens, loaded, f"{count(layer.bytes_read)}B", f"{count(layer.bytes_saved)}B"
 
 
-def routing(folder: Path, samples: Path | None, task: int) -> Result:
+def routing(folder: Path, samples: Path | None, task: int, mean: str | None, std: str | None) -> Result:
     """The routing of the first sample, or of a random one: in an accelerator's simulator, else by the reference."""
     from intaglio import artifact, feed
-    from intaglio.data import load_samples
+    from intaglio.data import load_samples, parse_channels
     from intaglio.samples import random_inputs
 
     if not folder.is_dir():
@@ -45,11 +45,12 @@ def routing(folder: Path, samples: Path | None, task: int) -> Result:
     compiled = artifact.load(folder)
     program = compiled.program
     program.check_task(task)
+    how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
     if samples is None:
         inputs = random_inputs(program.tensors[program.input], 1)
     else:
         given = load_samples(samples, compiled.manifest.input.shape[1:], 1)
-        inputs = feed.integers(program, given, feed.normalization(compiled, None, None))
+        inputs = feed.integers(program, given, how)
     layers = _layers(compiled, inputs, task)
     view: list[RenderableType] = [*routing_tables(layers)] or ["the model has no mixture of experts."]
     return Result({"routing": [layer.as_json() for layer in layers]}, view)

@@ -123,7 +123,7 @@ def _view(report: SimulationReport) -> list[RenderableType]:
     return [
         facts(summary),
         *report.errors,
-        *routing_tables(report.routing[0]),
+        *routing_tables(report.routing[0], "experts, image 0" if len(frames.runs) > 1 else ""),
         table("", {"array waits for": "left", "cycles": "right"}, stalls),
         table(f"the {count(len(rows))} longest descriptors", columns, rows),
     ]

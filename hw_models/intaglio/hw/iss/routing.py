@@ -35,7 +35,7 @@ class RoutingRecord:
 class RoutedLayer:
     """A mixture of experts in a run: `tokens` per expert, and bytes of weights, parameters and tables read or not.
 
-    `index`, `name`: its ROUTE in the program, and what that is for.
+    `index`: its ROUTE in an accelerator's program, else its place among the mixtures; `name`: of its step.
     """
 
     index: int
@@ -61,26 +61,32 @@ def layers(
 ) -> list[RoutedLayer]:
     """What every ROUTE meant for the loads after it, up to the next one; `comments`: what each descriptor is for."""
     found = []
-    ends = [routing.index for routing in routings[1:]] + [len(program)]
-    for routing, end in zip(routings, ends, strict=True):
+    ends = [*(routing.index for routing in routings[1:]), len(program)]
+    for routing, end in zip(routings, ends, strict=False):
         sizes = {True: 0, False: 0}
         for d in program[routing.index : end]:
             if d["queue"]:
                 sizes[routing.tokens[d["queue"] - 1] > 0] += load_bytes(config, d)
         tokens = routing.tokens[: program[routing.index]["experts"]]
-        name = comments[routing.index] if comments else f"descriptor {routing.index}"
+        name = (
+            comments[routing.index].removeprefix("experts of ") if comments else f"descriptor {routing.index}"
+        )
         found.append(RoutedLayer(routing.index, name, tokens, sizes[True], sizes[False]))
     return found
 
 
 def rows(program: Sequence[Descriptor], routings: Sequence[Routing]) -> list[int]:
-    """How many rows every descriptor works on: `rows`, or how many tokens chose its expert."""
-    tokens: tuple[int, ...] = ()
-    found, following = [], iter(routings)
-    for d in program:
-        if d.kind == "ROUTE":
-            tokens = next(following).tokens
-        found.append(tokens[d["queue"] - 1] if d["queue"] else d["rows"])
+    """How many rows every descriptor works on: `rows`, or how many tokens chose its expert.
+
+    `routings`: of every ROUTE. Raises ValueError if they are not.
+    """
+    found, tokens = [], {routing.index: routing.tokens for routing in routings}
+    if list(tokens) != [index for index, d in enumerate(program) if d.kind == "ROUTE"]:
+        raise ValueError(f"{len(routings)} routings are not those of the program.")
+    now: tuple[int, ...] = ()
+    for index, d in enumerate(program):
+        now = tokens.get(index, now)
+        found.append(now[d["queue"] - 1] if d["queue"] else d["rows"])
     return found
 
 
