@@ -149,8 +149,8 @@ def test_fit(needed, available, wait):
 
 @pytest.mark.parametrize("key", ["a_words", "x_words"])
 def test_scratchpad_too_small(key):
-    config = PRESETS["tiny"].model_copy(update={key: 32})
-    message = rf"need \d+ words of scratchpad bank {key[0].upper()}, the configuration has 32; raise {key} in"
+    config = PRESETS["tiny"].model_copy(update={key: 16})
+    message = rf"need \d+ words of scratchpad bank {key[0].upper()}, the configuration has 16; raise {key} in"
     with pytest.raises(UnsupportedError, match=message):
         build(vit(), config)
 

@@ -11,8 +11,8 @@ from intaglio.errors import UnsupportedError
 
 
 @dataclass(eq=False)
-class _Region:
-    """Words of one bank that buffers share, and the operations (by index) between which they live."""
+class Region:
+    """Words of one memory that buffers share, and the operations (by index) between which they live."""
 
     bank: str
     words: int
@@ -38,7 +38,7 @@ class Addresses:
 def allocate(operations: Sequence[Operation], config: AcceleratorConfig) -> Addresses:
     """Addresses in banks A and X. Raises UnsupportedError saying how many words are needed where they do not fit."""
     regions, places = _regions(operations, config)
-    words = {bank: _place([r for r in regions if r.bank == bank]) for bank in "AX"}
+    words = {bank: place([r for r in regions if r.bank == bank]) for bank in "AX"}
     for bank, key in (("A", "a_words"), ("X", "x_words")):
         _check(bank, key, words[bank], getattr(config, key))
     return Addresses(config, {b: r.address + offset for b, (r, offset) in places.items()}, words)
@@ -54,15 +54,15 @@ def _check(bank: str, key: str, needed: int, available: int) -> None:
 
 def _regions(
     operations: Sequence[Operation], config: AcceleratorConfig
-) -> tuple[list[_Region], dict[Buffer, tuple[_Region, int]]]:
+) -> tuple[list[Region], dict[Buffer, tuple[Region, int]]]:
     """Regions in order of their first use, and every buffer's region and offset."""
-    last = {b: i for i, op in enumerate(operations) for b in _buffers(op)}
-    places: dict[Buffer, tuple[_Region, int]] = {}
-    regions: list[_Region] = []
+    last = {b: i for i, op in enumerate(operations) for b in buffers_of(op)}
+    places: dict[Buffer, tuple[Region, int]] = {}
+    regions: list[Region] = []
     for index, operation in enumerate(operations):
-        for buffer in _buffers(operation):
+        for buffer in buffers_of(operation):
             if buffer not in places:
-                places[buffer] = _in_place(operation, buffer, places, config, index)
+                places[buffer] = _region(operation, buffer, places, config, index)
             region, _ = places[buffer]
             region.last = max(region.last, last[buffer])
             if region not in regions:
@@ -70,30 +70,40 @@ def _regions(
     return regions, places
 
 
-def _buffers(operation: Operation) -> list[Buffer]:
+def buffers_of(operation: Operation) -> list[Buffer]:
+    """What an operation reads, then what it writes."""
     return [*operation.reads, *([operation.writes] if operation.writes else [])]
 
 
-def _in_place(
+def _region(
     operation: Operation,
     buffer: Buffer,
-    places: dict[Buffer, tuple[_Region, int]],
+    places: dict[Buffer, tuple[Region, int]],
     config: AcceleratorConfig,
     index: int,
-) -> tuple[_Region, int]:
-    residual = operation.residual if isinstance(operation, (Gemm, Experts)) else None
-    if residual is not None and residual in places and _same_place(residual, buffer):
+) -> tuple[Region, int]:
+    residual, _ = in_place(operation)
+    if residual is not None and buffer is operation.writes and residual in places:
         region, offset = places[residual]
         if region.last == index:
             return region, offset + (buffer.low - residual.low) // config.rows * buffer.stride(config)
-    return _Region(buffer.bank, buffer.words(config), index, index), 0
+    return Region(buffer.bank, buffer.words(config), index, index), 0
 
 
-def _same_place(residual: Buffer, out: Buffer) -> bool:
-    return (residual.bank, residual.wide, len(residual.columns)) == (out.bank, out.wide, len(out.columns))
+def in_place(operation: Operation) -> tuple[Buffer | None, Buffer | None]:
+    """Residual and result of an operation where the one may take the other's place, else None and None."""
+    residual = operation.residual if isinstance(operation, (Gemm, Experts)) else None
+    out = operation.writes
+    if residual is None or out is None or _shape(residual) != _shape(out) or residual is out:
+        return None, None
+    return residual, out
 
 
-def _place(regions: list[_Region]) -> int:
+def _shape(buffer: Buffer) -> tuple[str, bool, int]:
+    return buffer.bank, buffer.wide, len(buffer.columns)
+
+
+def place(regions: list[Region]) -> int:
     """First fit in order of first use; returns the words needed."""
     needed = 0
     for index, region in enumerate(regions):

@@ -30,6 +30,12 @@ def check(descriptors: Sequence[Descriptor], config: AcceleratorConfig) -> None:
     _Checker(descriptors, config).run()
 
 
+def _output_blocks(descriptors: Sequence[Descriptor], config: AcceleratorConfig) -> int:
+    """Blocks of external memory up to the last that is spilled to."""
+    spills = [touches(d, config) for d in descriptors if d["all_rows"]]
+    return max((int(t.cells.max()) + 1 for found in spills for t in found if t.space == "output"), default=0)
+
+
 class _Checker:
     """`ends[u][n - 1]`: the clock [units] when unit u's progress reaches n. `written`, `read`: [units, cells]."""
 
@@ -43,8 +49,9 @@ class _Checker:
         self.ends = [np.zeros((total[u], len(UNITS)), np.int64) for u in UNITS]
         self.progress = [0] * len(UNITS)
         self.started = np.zeros((len(UNITS), len(UNITS)), np.int64)
-        self.written = {name: np.zeros((len(UNITS), size), np.int64) for name, size in spaces(config).items()}
-        self.read = {name: np.zeros((len(UNITS), size), np.int64) for name, size in spaces(config).items()}
+        sizes = spaces(config, _output_blocks(descriptors, config))
+        self.written = {name: np.zeros((len(UNITS), size), np.int64) for name, size in sizes.items()}
+        self.read = {name: np.zeros((len(UNITS), size), np.int64) for name, size in sizes.items()}
 
     def run(self) -> None:
         queues: list[list[int]] = [[] for _ in UNITS]

@@ -12,16 +12,18 @@ from intaglio.backends.fpga.allocate import Addresses
 from intaglio.backends.fpga.emit_experts import emit_experts
 from intaglio.backends.fpga.graph import Constants
 from intaglio.backends.fpga.layout import Weights
-from intaglio.backends.fpga.nodes import Access, Node, block, tiled
+from intaglio.backends.fpga.nodes import OUTPUT_BLOCK, Access, Node, block, tiled
 from intaglio.backends.fpga.operations import (
     Attention,
     Buffer,
     Experts,
+    Fill,
     Gemm,
     Image,
     LayerNorm,
     Operation,
     Preload,
+    Spill,
     Store,
 )
 from intaglio.backends.fpga.refusal import refusal
@@ -43,9 +45,10 @@ class Emitter:
         self.weights = Weights()
         self.rings = Rings(config)
         self.nodes: list[Node] = []
-        self.output_bytes = 0
+        self.spill_base = 0
 
     def emit(self, operations: Sequence[Operation]) -> None:
+        self.spill_base = -(-result_bytes(operations, self.config) // OUTPUT_BLOCK) * OUTPUT_BLOCK
         for operation in operations:
             match operation:
                 case Image():
@@ -62,6 +65,8 @@ class Emitter:
                     self._layernorm(operation)
                 case Store():
                     self._store(operation)
+                case Spill() | Fill():
+                    self._spill(operation)
                 case _:
                     raise TypeError(f"no descriptors are known for {type(operation).__name__}.")
 
@@ -245,8 +250,23 @@ class Emitter:
             "offset": op.index * words * self.config.depth, "addr": address, "words": words,
             "bank": int(op.x.bank == "X"), "row": op.row % self.config.rows,
         }  # fmt: skip
-        self.output_bytes = max(self.output_bytes, (op.index + 1) * words * self.config.depth)
         self._append(Node("STORE", fields, op.name, "result", [block(op.x.bank, False, address, words)]))
+
+    def _spill(self, op: Spill | Fill) -> None:
+        """A whole buffer to the spill area, or back."""
+        write, slot = isinstance(op, Spill), op.slot
+        buffer = op.x if isinstance(op, Spill) else op.out
+        address, words = self.addresses.of(buffer), buffer.words(self.config)
+        offset = self.spill_base + slot.offset
+        blocks = -(-words * self.config.word_bytes // OUTPUT_BLOCK)
+        fields = {"offset": offset, "addr": address, "words": words, "bank": int(buffer.bank == "X")}
+        fields |= {"all_rows": 1} if write else {"spilled": 1}
+        accesses = [
+            block(buffer.bank, not write, address, words),
+            block("output", write, offset // OUTPUT_BLOCK, blocks),
+        ]
+        comment = f"{buffer.name} {'to' if write else 'from'} external memory, for {op.name}"
+        self._append(Node("STORE" if write else "LOAD_ROWS", fields, op.name, comment, accesses))
 
     def _attention(self, op: Attention) -> None:
         """Copies of two heads, then the attention itself, then the other copies as slots become free."""
@@ -254,7 +274,9 @@ class Emitter:
         keys = -(-op.keys // config.cols) * op.qk_words
         step = keys + -(-op.v_words * config.depth // config.cols) * -(-op.keys // config.depth)
         slots = min(op.heads, 2)
-        node = Node("ATTENTION", {}, op.name, op.name, [], heads=op.heads)
+        whole = op.out.words_of(len(op.out.columns), config) == op.heads * op.v_words
+        part = "" if whole else f" [heads {op.first} to {op.first + op.heads - 1}]"
+        node = Node("ATTENTION", {}, op.name, f"{op.name}{part}", [], heads=op.heads)
         slot = self._load(node, op.step, "LOAD_TABLE", "exponential", 1, layout.table(op.table))
         entry, _ = self.rings.take(op.step, "weights", slots * step)
         tiles = op.out.tiles(config)
@@ -263,6 +285,7 @@ class Emitter:
         node.accesses = self._attention_accesses(op, tiles)
         for head in range(slots):
             self._copies(op, head, entry + head * step, keys)
+        node.copies = copies_per_head(op, config)
         self._append(node, {"weights": (entry, slots * step), "exponential": (slot, 1)})
         for head in range(slots, op.heads):
             self._copies(op, head, entry + head % 2 * step, keys)
@@ -274,7 +297,7 @@ class Emitter:
         attrs, config = op.step.attrs, self.config
         return {
             "q_addr": self.addresses.of(op.q, op.out.low), "q_stride": op.q.stride(config),
-            "o_addr": self.addresses.of(op.out), "o_stride": op.out.stride(config),
+            "o_addr": self.addresses.of(op.out) + op.first * op.v_words, "o_stride": op.out.stride(config),
             "heads": op.heads, "qk_steps": op.qk_words, "keys": op.keys, "rows": op.out.rows,
             "v_words": op.v_words, "slot": slot, "entry": entry, "entry_step": step, "v_entry": v_entry,
             "score_multiplier": attrs["score_multiplier"], "score_shift": attrs["score_shift"],
@@ -286,8 +309,9 @@ class Emitter:
 
     def _attention_accesses(self, op: Attention, tiles: int) -> list[Access]:
         """Row h * tiles + t: the words of head h in row tile t."""
-        q = [self._head(op.q, False, op.out.low, tiles, h, op.qk_words) for h in range(op.heads)]
-        out = [self._head(op.out, True, op.out.low, tiles, h, op.v_words) for h in range(op.heads)]
+        heads = range(op.heads)
+        q = [self._head(op.q, False, op.out.low, tiles, h, op.qk_words) for h in heads]
+        out = [self._head(op.out, True, op.out.low, tiles, op.first + h, op.v_words) for h in heads]
         return [
             Access(op.q.bank, False, np.concatenate([a.cells for a in q])),
             Access(op.out.bank, True, np.concatenate([a.cells for a in out])),
@@ -298,22 +322,50 @@ class Emitter:
 
     def _copies(self, op: Attention, head: int, entry: int, v_entry: int) -> None:
         """Keys and values of one head to the weight buffer."""
-        sizes = (
-            v_entry,
-            -(-op.v_words * self.config.depth // self.config.cols) * -(-op.keys // self.config.depth),
-        )
-        tiles = -(-op.keys // self.config.rows)
-        for values, (buffer, chunks) in enumerate(((op.k, op.qk_words), (op.v, op.v_words))):
-            source = self._head(buffer, False, 0, tiles, head, chunks)
-            first = entry + values * v_entry
-            fields = {
-                "addr": int(source.cells[0, 0]), "stride": buffer.stride(self.config), "entry": first,
-                "chunks": chunks, "values": values, "rows": op.keys,
-            }  # fmt: skip
-            read = Access(source.space, False, source.cells.reshape(1, -1))
-            accesses = [read, block("weights", True, first, sizes[values])]
-            comment = f"{'values' if values else 'keys'} of head {head} for {op.name}"
-            self.nodes.append(Node("COPY_KV", fields, op.name, comment, accesses, head=head))
+        config = self.config
+        for buffer in op.k:
+            first = entry + buffer.low // config.cols * op.qk_words
+            self._copy(op, head, buffer, head * op.qk_words, op.qk_words, first, values=0)
+        tiles = [(0, op.v_words)] if len(op.v) == 1 else _column_tiles(op.v_words, config)
+        for buffer in op.v:
+            for tile, (word, words) in enumerate(tiles):
+                first = entry + v_entry + tile * -(-op.keys // config.depth) + buffer.low // config.depth
+                self._copy(op, head, buffer, head * op.v_words + word, words, first, values=1)
+
+    def _copy(
+        self, op: Attention, head: int, buffer: Buffer, word: int, chunks: int, entry: int, values: int
+    ) -> None:
+        """Words `word ..` of a buffer of keys or values to entries from `entry` on."""
+        config, rows = self.config, min(op.keys, buffer.high) - buffer.low
+        source = self._tiled(buffer, False, buffer.low, -(-rows // config.rows), word, chunks)
+        fields = {
+            "addr": int(source.cells[0, 0]), "stride": buffer.stride(config), "entry": entry,
+            "chunks": chunks, "values": values, "rows": rows,
+        }  # fmt: skip
+        keys = -(-rows // config.cols) * chunks
+        entries = -(-chunks * config.depth // config.cols) * -(-rows // config.depth) if values else keys
+        read = Access(source.space, False, source.cells.reshape(1, -1))
+        comment = f"{'values' if values else 'keys'} of head {op.first + head} for {op.name}"
+        accesses = [read, block("weights", True, entry, entries)]
+        self.nodes.append(Node("COPY_KV", fields, op.name, comment, accesses, head=head))
+
+
+def result_bytes(operations: Sequence[Operation], config: AcceleratorConfig) -> int:
+    """Bytes of the result."""
+    stores = [op for op in operations if isinstance(op, Store)]
+    return max(((op.index + 1) * op.x.stride(config) * config.depth for op in stores), default=0)
+
+
+def copies_per_head(op: Attention, config: AcceleratorConfig) -> int:
+    """How many descriptors copy the keys and values of one head."""
+    tiles = 1 if len(op.v) == 1 else len(_column_tiles(op.v_words, config))
+    return len(op.k) + len(op.v) * tiles
+
+
+def _column_tiles(words: int, config: AcceleratorConfig) -> list[tuple[int, int]]:
+    """First word and words of every column tile: rows that are copied in parts leave gaps between these."""
+    width = config.cols // config.depth
+    return [(word, min(width, words - word)) for word in range(0, words, width)]
 
 
 def _check_image(op: Image, config: AcceleratorConfig) -> None:

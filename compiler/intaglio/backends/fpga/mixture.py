@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,17 +49,25 @@ def experts(
     _check(producer, out, config)
     hidden = pad_columns(np.arange(len(producer.first[0].weight)), config.depth)
     depth = _positions(x, producer.source.columns)
-    rows = producer.step.attrs["k"] * out.tiles(config) * config.rows
     add: Mapping[str, Any] = {} if producer.addend is None else producer.addend.attrs
     operation = Experts(
         producer.steps[-1], producer.step, x, logits, out, producer.route_table,
         tuple(_spread(of, hidden, depth, len(x.columns)) for of in producer.first),
         tuple(_spread(of, out.columns, np.arange(of.weight.shape[1]), len(hidden)) for of in producer.second),
-        producer.tables, (), _scratch("hidden", hidden, out, out.rows), _scratch("slots", out.columns, out, rows),
+        producer.tables, (), _scratch("hidden", hidden, out, 0), _scratch("slots", out.columns, out, 0),
         residual, add,
     )  # fmt: skip
-    operation.places = _places(operation, config)
-    return operation
+    return resized(operation, config)
+
+
+def resized(op: Experts, config: AcceleratorConfig) -> Experts:
+    """The operation with room between its steps for all rows of its result."""
+    rows = op.moe.attrs["k"] * op.out.tiles(config) * config.rows
+    hidden = _scratch("hidden", op.hidden.columns, op.out, op.out.rows)
+    slots = _scratch("slots", op.slots.columns, op.out, rows)
+    changed = replace(op, places=(), hidden=hidden, slots=slots)
+    changed.places = _places(changed, config)
+    return changed
 
 
 def _check(producer: Mixture, out: Buffer, config: AcceleratorConfig) -> None:

@@ -29,8 +29,8 @@ class Access:
 class Node:
     """One descriptor to be: `comment` for people, `step`: the program's step.
 
-    `substeps`: what its unit counts for it; `heads`: of an attention; `head`: whose keys or values a copy is of;
-    `earliest`: of a load, how many nodes that are no loads must precede it.
+    `substeps`: what its unit counts for it; `heads`: of an attention, and `copies` that each of them waits for; `head`:
+    whose keys or values a copy is of; `earliest`: of a load, how many nodes that are no loads must precede it.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Node:
     accesses: list[Access]
     substeps: int = 1
     heads: int = 1
+    copies: int = 2
     head: int = 0
     waits: dict[str, tuple[int, int]] = field(default_factory=dict)
     loads: list[Node] = field(default_factory=list)
@@ -50,8 +51,15 @@ class Node:
         return BY_NAME[self.kind].unit
 
 
-def spaces(config: AcceleratorConfig) -> Mapping[str, int]:
-    """Memories whose cells the program manages, and their sizes; `routing`: all that a ROUTE leaves."""
+OUTPUT_BLOCK = 64
+"""Bytes of external memory that count as one cell."""
+
+
+def spaces(config: AcceleratorConfig, output: int = 0) -> Mapping[str, int]:
+    """Memories whose cells the program manages, and their sizes; `routing`: all that a ROUTE leaves.
+
+    `output`: how many blocks of external memory it writes and reads again.
+    """
     return {
         "A": config.a_words,
         "X": config.x_words,
@@ -63,6 +71,7 @@ def spaces(config: AcceleratorConfig) -> Mapping[str, int]:
         "pixel": 4,
         "router": 2,
         "routing": 1,
+        "output": output,
     }
 
 

@@ -135,12 +135,17 @@ class Gemm(Operation):
 
 @dataclass(eq=False)
 class Attention(Operation):
-    """softmax(q k^T) v: words per head of q and k, and of v and the result."""
+    """softmax(q k^T) v of `heads` heads from `first` on: words per head of q and k, and of v and the result.
+
+    `k`, `v`: row after row, in one buffer or in several that begin at multiples of the configuration's `cols`; they
+    and q hold these heads only, `out` all.
+    """
 
     q: Buffer
-    k: Buffer
-    v: Buffer
+    k: tuple[Buffer, ...]
+    v: tuple[Buffer, ...]
     out: Buffer
+    first: int
     heads: int
     keys: int
     qk_words: int
@@ -149,7 +154,7 @@ class Attention(Operation):
 
     @property
     def reads(self) -> list[Buffer]:
-        return [self.q, self.k, self.v]
+        return [self.q, *self.k, *self.v]
 
     @property
     def writes(self) -> Buffer:
@@ -218,6 +223,38 @@ class Store(Operation):
     @property
     def reads(self) -> list[Buffer]:
         return [self.x]
+
+
+@dataclass(eq=False)
+class Slot:
+    """A place of `words` words in the spill area, `offset` bytes from its start."""
+
+    words: int
+    offset: int = 0
+
+
+@dataclass(eq=False)
+class Spill(Operation):
+    """A whole buffer to external memory."""
+
+    x: Buffer
+    slot: Slot
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.x]
+
+
+@dataclass(eq=False)
+class Fill(Operation):
+    """A whole buffer back from external memory."""
+
+    out: Buffer
+    slot: Slot
+
+    @property
+    def writes(self) -> Buffer:
+        return self.out
 
 
 def pad_columns(columns: Ints, multiple: int, filler: int = PAD) -> Ints:

@@ -8,10 +8,9 @@ from itertools import islice
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import UNITS
-from intaglio.backends.fpga.allocate import Addresses, allocate
-from intaglio.backends.fpga.emit import Emitter
-from intaglio.backends.fpga.nodes import Node
-from intaglio.backends.fpga.operations import Operation
+from intaglio.backends.fpga.emit import Emitter, result_bytes
+from intaglio.backends.fpga.nodes import OUTPUT_BLOCK, Node
+from intaglio.backends.fpga.spill import Paged
 from intaglio.backends.fpga.waits import Tracker
 
 LOOKAHEAD = 6
@@ -20,22 +19,23 @@ LOOKAHEAD = 6
 
 @dataclass(frozen=True)
 class Schedule:
-    """Nodes in program order with their waits, `weights.bin`, and the bytes of the result."""
+    """Nodes in program order with their waits, `weights.bin`, and the bytes of the output, spill area included."""
 
     nodes: list[Node]
     weights: bytes
     output_bytes: int
-    addresses: Addresses
 
 
-def schedule(operations: Sequence[Operation], config: AcceleratorConfig) -> Schedule:
-    """Addresses, order and waits. Raises UnsupportedError naming what does not fit."""
-    addresses = allocate(operations, config)
-    emitter = Emitter(config, addresses)
-    emitter.emit(operations)
+def schedule(planned: Paged, config: AcceleratorConfig) -> Schedule:
+    """Order and waits. Raises UnsupportedError naming what does not fit."""
+    emitter = Emitter(config, planned.addresses)
+    emitter.emit(planned.operations)
     nodes = order(emitter.nodes)
-    _set_waits(nodes, config)
-    return Schedule(nodes, emitter.weights.bytes(), emitter.output_bytes, addresses)
+    output_bytes = result_bytes(planned.operations, config)
+    if planned.spill_bytes:
+        output_bytes = emitter.spill_base + planned.spill_bytes
+    _set_waits(nodes, config, -(-output_bytes // OUTPUT_BLOCK))
+    return Schedule(nodes, emitter.weights.bytes(), output_bytes)
 
 
 def order(nodes: Sequence[Node]) -> list[Node]:
@@ -67,8 +67,8 @@ def _computations(nodes: Sequence[Node]) -> list[int]:
     return counts
 
 
-def _set_waits(nodes: Sequence[Node], config: AcceleratorConfig) -> None:
-    tracker = Tracker(config)
+def _set_waits(nodes: Sequence[Node], config: AcceleratorConfig, output: int) -> None:
+    tracker = Tracker(config, output)
     for index, node in enumerate(nodes):
         if node.kind == "ATTENTION":
             _attention_waits(nodes, index, tracker)
@@ -76,14 +76,15 @@ def _set_waits(nodes: Sequence[Node], config: AcceleratorConfig) -> None:
 
 
 def _attention_waits(nodes: Sequence[Node], index: int, tracker: Tracker) -> None:
-    """Head h waits for its two copies, and the copies of head h until head h - 2 has left their place.
+    """Head h waits for its copies, and the copies of head h until head h - 2 has left their place.
 
     Copies from head 2 on come after the attention in the program, with loads but no computation between them.
     """
     node = nodes[index]
-    first = int(tracker.progress[UNITS.index("cp")]) - 2 * min(node.heads, 2)
-    node.waits["cp"] = (first + 2, 2)
+    each = node.copies
+    first = int(tracker.progress[UNITS.index("cp")]) - each * min(node.heads, 2)
+    node.waits["cp"] = (first + each, each if node.heads > 1 or each == 2 else 0)
     started = int(tracker.progress[UNITS.index("mm")])
     copies = (later for later in nodes[index + 1 :] if later.kind == "COPY_KV")
-    for copy in islice(copies, 2 * max(node.heads - 2, 0)):
+    for copy in islice(copies, each * max(node.heads - 2, 0)):
         copy.waits["mm"] = (started + (copy.head - 1) * node.substeps // node.heads, 0)

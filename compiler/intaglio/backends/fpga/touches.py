@@ -11,6 +11,7 @@ from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
 from intaglio.accelerator.progress import growth
 from intaglio.backends.fpga.graph import Ints
+from intaglio.backends.fpga.nodes import OUTPUT_BLOCK
 
 BANKS = ("A", "X")
 TABLES = ("activation", "exponential", "pixel", "router")
@@ -63,8 +64,9 @@ def _load_table(d: Descriptor, _: AcceleratorConfig) -> list[Touch]:
     return [_range(TABLES[d["table"]], True, d["slot"], 1)]
 
 
-def _load_rows(d: Descriptor, _: AcceleratorConfig) -> list[Touch]:
-    return [_range(BANKS[d["bank"]], True, d["addr"], d["words"])]
+def _load_rows(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
+    spilled = [_spilled(d, config, False)] if d["spilled"] else []
+    return [*spilled, _range(BANKS[d["bank"]], True, d["addr"], d["words"])]
 
 
 def _load_image(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
@@ -73,8 +75,16 @@ def _load_image(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
     return [_range("pixel", False, 0, d["channels"]), out]
 
 
-def _store(d: Descriptor, _: AcceleratorConfig) -> list[Touch]:
-    return [_range(BANKS[d["bank"]], False, d["addr"], d["words"])]
+def _store(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:
+    spilled = [_spilled(d, config, True)] if d["all_rows"] else []
+    return [_range(BANKS[d["bank"]], False, d["addr"], d["words"]), *spilled]
+
+
+def _spilled(d: Descriptor, config: AcceleratorConfig, write: bool) -> Touch:
+    """Blocks of external memory."""
+    last = d["offset"] + d["words"] * config.word_bytes - 1
+    first = d["offset"] // OUTPUT_BLOCK
+    return _range("output", write, first, last // OUTPUT_BLOCK + 1 - first)
 
 
 def _copy_kv(d: Descriptor, config: AcceleratorConfig) -> list[Touch]:

@@ -21,8 +21,8 @@ class Tracker:
     `known[u][n]`: progress of all units that is certain when unit u's is n; `started[u]`: when its last substep starts.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        shapes = spaces(config)
+    def __init__(self, config: AcceleratorConfig, output: int = 0) -> None:
+        shapes = spaces(config, output)
         self.written = {name: np.zeros((len(UNITS), size), np.int64) for name, size in shapes.items()}
         self.read = {name: np.zeros((len(UNITS), size), np.int64) for name, size in shapes.items()}
         self.progress = np.zeros(len(UNITS), np.int64)
