@@ -153,7 +153,7 @@ class Executor:
         run: Callable[[list[bytes], int], list[bytes]]
         if self.device == "csim":
             own = artifacts.sources(self.artifact, hls.FOLDER)
-            run = _first_task_only(Csim(compiled.config, compiled.program, compiled.weights, own))
+            run = Csim(compiled.config, compiled.program, compiled.weights, own).run
         else:
             simulator = Simulator(compiled.config, compiled.program, compiled.weights)
             run = lambda images, task: [simulator.run(image, task=task) for image in images]  # noqa: E731
@@ -182,15 +182,6 @@ class Executor:
         except ToolError:
             self.close()
             raise
-
-
-def _first_task_only(csim: Csim) -> Callable[[list[bytes], int], list[bytes]]:
-    def run(images: list[bytes], task: int) -> list[bytes]:
-        if task:
-            raise InputError(f"csim computes task 0 only, not {task}; take --device iss.")
-        return csim.run(images)
-
-    return run
 
 
 def _write_c(program: Program, folder: Path) -> Path:

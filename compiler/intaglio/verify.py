@@ -202,7 +202,7 @@ def _available(artifact: Artifact) -> tuple[list[str], dict[str, str]]:
         left_out["cpu"] = "not compiled for it"
     if accelerator(artifact) is not None:
         names.append("iss")
-        reason = _why_not_csim(artifact.program)
+        reason = _why_not_csim()
         if reason is None:
             names.append("csim")
         else:
@@ -215,9 +215,7 @@ def _available(artifact: Artifact) -> tuple[list[str], dict[str, str]]:
     return names, left_out
 
 
-def _why_not_csim(program: Program) -> str | None:
-    if program.tasks > 1:
-        return "computes task 0 only"
+def _why_not_csim() -> str | None:
     try:
         cpp_compiler()
     except ToolError as error:

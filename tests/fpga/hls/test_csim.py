@@ -103,6 +103,7 @@ def run_raw(
     descriptors: bytes,
     config_hash: int = TINY.hash,
     weights: bytes = bytes(1 << 16),
+    task: int = 0,
 ) -> str:
     """What the C simulation says of a program file with these descriptors: "" if it runs."""
     header = HEADER.pack(
@@ -112,7 +113,7 @@ def run_raw(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     try:
-        csim._run([str(binary), *(str(folder / name) for name in (*files, "output"))])
+        csim._run([str(binary), *(str(folder / name) for name in (*files, "output")), str(task)])
     except ToolError as error:
         return str(error)
     return ""
@@ -152,13 +153,15 @@ def test_illegal_descriptor(code: int, descriptor: bytes, tmp_path: Path, binary
 
 
 SHIFTS = {"score_shift": 1, "shift": 1}
+PATCHES = {"channels": 1, "patch_h": 1, "patch_w": 8, "grid_h": 1, "grid_w": 1, "stride": 1, "piece": 8}
 OUTSIDE = [
     ("LOAD_WEIGHTS", {"entry": 512, "entries": 1}),
     ("LOAD_WEIGHTS", {"offset": 32, "entries": 1}),
     ("LOAD_PARAMS", {"group": 128, "groups": 1}),
     ("LOAD_NORM", {"channel": 255, "channels": 2}),
     ("LOAD_TABLE", {"slot": 4}),
-    ("LOAD_TABLE", {"table": 3}),
+    ("LOAD_TABLE", {"table": 3, "slot": 2}),
+    ("LOAD_TABLE", {"table": 4}),
     ("LOAD_ROWS", {"addr": 512, "words": 1, "bank": 1}),
     (
         "LOAD_IMAGE",
@@ -168,7 +171,10 @@ OUTSIDE = [
         "LOAD_IMAGE",
         {"channels": 5, "patch_h": 1, "patch_w": 8, "grid_h": 1, "grid_w": 1, "stride": 1, "piece": 8},
     ),
+    ("LOAD_IMAGE", PATCHES | {"first": 1}),
+    ("LOAD_IMAGE", PATCHES | {"first": 2, "image_h": 2}),
     ("STORE", {"words": 1, "row": 4}),
+    ("STORE", {"words": 1, "row": 1, "all_rows": 1}),
     ("COPY_KV", {"chunks": 1, "rows": 257}),
     ("COPY_KV", {"chunks": 2, "rows": 8, "entry": 511}),
     ("COPY_KV", {"chunks": 2, "rows": 8, "entry": 511, "values": 1}),
@@ -195,6 +201,79 @@ def test_addresses_outside(kind: str, fields: dict[str, int], tmp_path: Path, bi
     assert said == f"csim: descriptor 0: error 5: {ERRORS[5]}."
 
 
+ROUTE = {"rows": 6, "experts": 3, "k": 2, "stride": 1}
+GATHER = {"queue": 1, "rows": 6, "chunks": 1, "s_stride": 1, "o_addr": 8, "o_stride": 1, "slot_stride": 2}
+SCATTER = GATHER | {"scatter": 1, "k": 2}
+GEMM = {"queue": 1, "rows": 6, "k_steps": 1, "groups": 1, "a_stride": 1, "o_addr": 8, "o_stride": 1}
+COMBINE = {
+    "rows": 6,
+    "k": 2,
+    "groups": 2,
+    "shift": 1,
+    "a_stride": 1,
+    "slot_stride": 2,
+    "o_stride": 1,
+    "o_addr": 8,
+}
+ROUTED = [
+    ("ROUTE", ROUTE, [{"experts": 9}, {"experts": 1}, {"k": 0}, {"k": 5, "experts": 8}, {"rows": 257}, {"addr": 1023}]),
+    ("LOAD_WEIGHTS", {"queue": 8, "entries": 1}, [{"queue": 9}]),
+    ("LOAD_PARAMS", {"queue": 8, "groups": 1}, [{"queue": 9}]),
+    ("LOAD_TABLE", {"queue": 8, "table": 3, "slot": 1}, [{"queue": 9}]),
+    (
+        "MOVE_ROWS", GATHER,
+        [{"queue": 0}, {"queue": 9}, {"rows": 5}, {"rows": 257}, {"s_addr": 1023}, {"o_addr": 1023}, {"chunks": 0}],
+    ),
+    ("MOVE_ROWS", SCATTER, [{"k": 1}, {"k": 3}, {"slot_stride": 1016}]),
+    ("GEMM", GEMM, [{"queue": 9}, {"rows": 5}]),
+    (
+        "COMBINE", COMBINE,
+        [{"rows": 7}, {"k": 1}, {"groups": 0}, {"shift": 0}, {"shift": 49}, {"slot_stride": 1023}, {"a_addr": 1023},
+         {"o_addr": 1023}, {"o_addr": 511, "o_bank": 1}, {"residual": 1},
+         {"residual": 1, "add_shift": 1, "r_addr": 512}],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "fields", "wrong"), ROUTED)
+def test_router_descriptors(
+    kind: str, fields: dict[str, int], wrong: list[dict[str, int]], tmp_path: Path, binary: Path
+) -> None:
+    """What a descriptor of the router may address, and that it needs a ROUTE of the same sizes before it."""
+
+    def said(change: dict[str, int], route: bool = True) -> str:
+        program = [Descriptor("ROUTE", ROUTE)] * route + [Descriptor(kind, fields | change)]
+        return run_raw(tmp_path, binary, b"".join(encode(d, i) for i, d in enumerate(program)))
+
+    assert said({}) == ""
+    for change in wrong:
+        assert said(change) == f"csim: descriptor 1: error 5: {ERRORS[5]}.", change
+    assert (said({}, route=False) == "") == (kind == "ROUTE")
+
+
+def test_no_router(tmp_path: Path) -> None:
+    """Without experts, descriptors of the router are illegal."""
+    config = PRESETS["ecp5"]
+    binary = csim.build(write(config, tmp_path))
+    for kind, fields, _ in ROUTED:
+        said = run_raw(tmp_path, binary, encode(Descriptor(kind, fields), 0), config.hash)
+        assert said == f"csim: descriptor 0: error 5: {ERRORS[5]}."
+
+
+TASKS = [("LOAD_WEIGHTS", {"entries": 1}), ("LOAD_PARAMS", {"groups": 1})]
+
+
+@pytest.mark.parametrize(("kind", "fields"), TASKS)
+def test_tasks_outside(kind: str, fields: dict[str, int], tmp_path: Path, binary: Path) -> None:
+    def said(task: int, **change: int) -> str:
+        return run_raw(tmp_path, binary, encode(Descriptor(kind, fields | change), 0), task=task)
+
+    assert said(2, tasks=3, select=511) == ""
+    assert said(3, tasks=3, select=511) == f"csim: descriptor 0: error 9: {ERRORS[9]}."
+    assert said(0, tasks=3, select=512) == f"csim: descriptor 0: error 6: {ERRORS[6]}."
+    assert said(7, select=512) == ""
+
+
 EXTERNAL = [
     (6, "LOAD_WEIGHTS", {"offset": 1 << 16, "entries": 1}),
     (6, "LOAD_TABLE", {"offset": (1 << 16) - 448}),
@@ -204,7 +283,23 @@ EXTERNAL = [
         {"channels": 1, "patch_h": 2, "patch_w": 4, "piece": 4, "grid_h": 9, "grid_w": 1, "stride": 1},
     ),
     (7, "STORE", {"words": 9}),
+    (
+        6,
+        "LOAD_IMAGE",
+        {
+            "channels": 1,
+            "patch_h": 2,
+            "patch_w": 4,
+            "piece": 4,
+            "grid_h": 1,
+            "grid_w": 1,
+            "stride": 1,
+            "image_h": 9,
+        },
+    ),
+    (6, "LOAD_ROWS", {"words": 1, "offset": 64, "spilled": 1}),
     (7, "STORE", {"words": 1, "offset": 64}),
+    (7, "STORE", {"words": 3, "all_rows": 1}),
 ]
 
 
@@ -223,11 +318,13 @@ LOADS = [
     Descriptor("LOAD_ROWS", {"words": 1024}),
     Descriptor("LOAD_ROWS", {"words": 512, "bank": 1}),
     *(Descriptor("LOAD_TABLE", {"slot": slot, "table": table}) for table in range(3) for slot in range(4)),
+    *(Descriptor("LOAD_TABLE", {"slot": slot, "table": 3}) for slot in range(2)),
+    Descriptor("ROUTE", {"rows": 3, "experts": 3, "k": 2}, {"io": (18, 0)}),
 ]
 SIZES = {
     "addr", "stride", "table", "entry", "entries", "entry_step", "v_entry", "slot", "chunks", "words", "row", "heads",
     "keys", "rows", "grid_h", "grid_w", "patch_h", "qk_steps", "k_steps", "v_words", "groups", "group", "channels",
-    "channel",
+    "channel", "slot_stride", "experts", "k", "queue", "select", "tasks",
 }  # fmt: skip
 
 
@@ -263,8 +360,9 @@ def noise(rng: np.random.Generator, kind: Kind) -> dict[str, int]:
     if "offset" in fields:
         fields["offset"] = 64 * int(rng.integers(0, 3)) if kind.name != "STORE" else 0
     if kind.name == "LOAD_IMAGE":
-        fields |= {"patch_w": 8, "patch_h": 1, "grid_h": 2, "piece": 8}
-    return fields
+        fields |= {"patch_w": 8, "patch_h": 1, "grid_h": 2, "piece": 8, "first": 1, "image_h": 3}
+    routed = {"MOVE_ROWS": ("rows", "k"), "COMBINE": ("rows", "k"), "GEMM": ("rows",)}.get(kind.name, ())
+    return fields | {name: LOADS[-1][name] for name in routed if name != broken}
 
 
 def is_size(name: str) -> bool:

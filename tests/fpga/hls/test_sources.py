@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.accelerator.config import PRESETS
+from intaglio.accelerator.descriptors import BY_NAME
 from intaglio.backends.fpga import flow, hls
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,12 +46,39 @@ def test_generated_text(update_golden: bool, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_emission_is_pure() -> None:
     assert emit() == emit()
-    assert {path.removeprefix("hls/") for path in hls.emit(PRESETS["tiny"])} == {
-        *hls.HEADERS,
-        *hls.SOURCES,
-        hls.TEST_BENCH,
-        "Makefile",
-    }
+    for config in PRESETS.values():
+        assert {path.removeprefix("hls/") for path in hls.emit(config)} == {
+            *hls.HEADERS,
+            *hls.sources(config),
+            hls.TEST_BENCH,
+            "Makefile",
+        }
+
+
+def test_no_router_without_experts() -> None:
+    assert hls.sources(PRESETS["tiny"]) == list(hls.SOURCES)
+    files = hls.emit(PRESETS["ecp5"])
+    code = "".join(text for path, text in files.items() if path != "hls/descriptors.hpp")
+    assert not re.search(r"router_table|queues\[|gate_|combine|move_rows|router\.cpp", code)
+
+
+def test_fields_in_the_same_place() -> None:
+    """COMBINE reads its residual and its result through GEMM's fields."""
+    gemm, combine = ({entry.name: entry for entry in BY_NAME[kind].fields} for kind in ("GEMM", "COMBINE"))
+    names = [name for name in combine if name.startswith(("r_", "o_", "add_"))] + [
+        "residual",
+        "rows",
+        "groups",
+    ]
+    assert len(names) == 15
+    for name in names:
+        ours, theirs = gemm[name], combine[name]
+        assert (ours.word, ours.lsb, ours.width, ours.signed) == (
+            theirs.word,
+            theirs.lsb,
+            theirs.width,
+            theirs.signed,
+        )
 
 
 @pytest.mark.parametrize("name", PRESETS)

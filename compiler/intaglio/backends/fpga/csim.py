@@ -35,12 +35,15 @@ class Csim:
         self.program, self.weights = program, weights
         self._folder, self.binary = _built(tuple(sorted((sources or hls.emit(config)).items())))
 
-    def run(self, images: Sequence[bytes]) -> list[bytes]:
+    def run(self, images: Sequence[bytes], task: int = 0) -> list[bytes]:
         """The results, `program.result_bytes` bytes each (0 where nothing is stored), in the order of `images`.
 
-        Raises InputError for an image of another size than `program.input_bytes`; ToolError with the simulation's
-        message, which names descriptor and error, where the accelerator stops with an error.
+        Raises InputError for an image of another size than `program.input_bytes` and for a task that the program does
+        not have; ToolError with the simulation's message, which names descriptor and error, where the accelerator
+        stops with an error.
         """
+        if not 0 <= task < self.program.tasks:
+            raise InputError(f"task must be in 0..{self.program.tasks - 1}, not {task}")
         for image in images:
             if len(image) != self.program.input_bytes:
                 raise InputError(f"an image must have {self.program.input_bytes} bytes, not {len(image)}")
@@ -49,7 +52,8 @@ class Csim:
             contents = {"program": self.program.pack(), "weights": self.weights, "input": b"".join(images)}
             for path, data in contents.items():
                 (folder / f"{path}.bin").write_bytes(data)
-            _run([str(self.binary), *(str(folder / f"{path}.bin") for path in (*contents, "output"))])
+            files = [str(folder / f"{path}.bin") for path in (*contents, "output")]
+            _run([str(self.binary), *files, str(task)])
             data = (folder / "output.bin").read_bytes()
         size = self.program.result_bytes
         return [data[i * size : (i + 1) * size] for i in range(len(images))]
@@ -60,7 +64,7 @@ def build(folder: Path, flags: Sequence[str] = FLAGS) -> Path:
 
     The compiler is `$CXX`, else g++. Raises ToolError if there is none or it fails.
     """
-    sources = [str(folder / name) for name in (*hls.SOURCES, hls.TEST_BENCH)]
+    sources = sorted(str(path) for path in folder.glob("*.cpp"))
     binary = folder / "csim"
     warnings = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
     _run([*compiler(), *flags, *warnings, "-o", str(binary), *sources])

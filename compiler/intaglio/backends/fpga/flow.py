@@ -35,7 +35,7 @@ def emit(config: AcceleratorConfig, part: str, board: str, clock_mhz: int) -> di
         "clock_mhz": clock_mhz,
         "period_ns": f"{1000 / clock_mhz:.3f}",
         "top": hls.TOP,
-        "sources": hls.SOURCES,
+        "sources": hls.sources(config),
         "test_bench": hls.TEST_BENCH,
         "memory_ports": _memory_ports(config),
         "has_block_design": has_block_design,

@@ -18,16 +18,23 @@ HEADERS = (
     "memories.hpp", "units.hpp", "sequencer.hpp", "accelerator.hpp",
 )  # fmt: skip
 SOURCES = (
-    "memories.cpp", "load.cpp", "mac_array.cpp", "post_process.cpp", "attention.cpp", "layernorm.cpp", "check.cpp",
-    "sequencer.cpp", "accelerator.cpp",
+    "memories.cpp", "load.cpp", "router.cpp", "mac_array.cpp", "post_process.cpp", "attention.cpp", "combine.cpp",
+    "layernorm.cpp", "check.cpp", "sequencer.cpp", "accelerator.cpp",
 )  # fmt: skip
-"""What is synthesized."""
+"""What is synthesized, with a router."""
+ROUTER_SOURCES = ("router.cpp", "combine.cpp")
+"""What only a configuration with experts has."""
 TEST_BENCH = "csim_main.cpp"
 
 _ERROR_NAMES = (
     "NONE", "OPCODE", "VERSION", "CHECKSUM", "ORDER", "ADDRESS", "READ", "WRITE", "WATCHDOG", "TASK",
 )  # fmt: skip
-_TABLES = ("activation", "exponential", "pixel")
+_TABLES = ("activation", "exponential", "pixel", "router")
+_SELECTORS = (
+    ("queue", "Number of the queue, from 1, that `d` depends on; 0: none."),
+    ("tasks", "How many tasks `d` tells apart; 0: it is the same for every task."),
+    ("select", "What a task adds to the offset of `d`, in blocks."),
+)
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,17 @@ class _Group:
     functions: tuple[_Function, ...]
 
 
+def sources(config: AcceleratorConfig) -> list[str]:
+    """Names of what is synthesized."""
+    return [name for name in SOURCES if config.experts or name not in ROUTER_SOURCES]
+
+
 def emit(config: AcceleratorConfig) -> dict[str, str]:
     """The C++ sources of the accelerator, its C simulation and their Makefile, in `hls/`."""
     values = _values(config)
-    names = [name for name in (*HEADERS, *SOURCES, TEST_BENCH, "Makefile") if name not in _tool_headers()]
+    names = [
+        name for name in (*HEADERS, *sources(config), TEST_BENCH, "Makefile") if name not in _tool_headers()
+    ]
     files = {f"{FOLDER}/{name}": _render(f"{name}.j2", **values) for name in names}
     for tool, text in _TOOLS.items():
         macros = [{"signature": macro.signature, "pragma": getattr(macro, tool)} for macro in MACROS]
@@ -129,16 +143,21 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
         "magic": descriptors.MAGIC.decode(),
         "version": descriptors.FORMAT_VERSION,
         "words": descriptors.WORDS,
+        "offset_word": _offset_word(),
         "units": UNITS,
         "kinds": KINDS,
         "tables": list(enumerate(_TABLES)),
         "groups": _groups(),
+        "selectors": [
+            (name, doc, [kind for kind in KINDS if any(entry.name == name for entry in kind.fields)])
+            for name, doc in _SELECTORS
+        ],
         "errors": [
             (f"ERR_{name}", code, sentence)
             for name, (code, sentence) in zip(_ERROR_NAMES, registers.ERRORS.items(), strict=True)
         ],
         "macros": MACROS,
-        "sources": SOURCES,
+        "sources": sources(config),
         "config": config,
     }
 
@@ -148,6 +167,12 @@ def _port_lines(form: str, ports: int) -> list[str]:
     names = [form.format(port) for port in range(ports)]
     lines = [", ".join(names[first : first + 4]) for first in range(0, ports, 4)]
     return [f"{line}," for line in lines[:-1]] + lines[-1:]
+
+
+def _offset_word() -> int:
+    """Where loads have their offset: all in the same place."""
+    (word,) = {entry.word for kind in KINDS for entry in kind.fields if entry.name == "offset"}
+    return word
 
 
 def _groups() -> list[_Group]:
