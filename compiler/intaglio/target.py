@@ -42,13 +42,17 @@ class NullTarget(_Base):
 
 
 class Board(BaseModel):
-    """What a board's FPGA has, and its external memory: peak bandwidth in GB/s, read latency in ns."""
+    """What a board's FPGA has, and its external memory: peak bandwidth in GB/s, read latency in ns.
+
+    `clock_pin`: the package's ball where the board's clock arrives, as place and route calls it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     part: str = ""
     vivado_board: str = ""
     family: str = ""
+    clock_pin: str = ""
     luts: int | None = None
     ffs: int | None = None
     dsps: int | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from intaglio.errors import InputError
+from intaglio.errors import InputError, ToolError
 from intaglio.synthesis.cells import ECP5, count
 from intaglio.synthesis.design import Design
 from intaglio.synthesis.hierarchy import Port
@@ -26,6 +26,7 @@ SPREAD = ("--router", "router2", "--placer-heap-beta", "0.6")
 """What a large design needs to route at all: the router that bargains for wires, and cells that leave room between."""
 
 WRAPPER = "io_wrapper"
+CONSTRAINTS = "pins.lpf"
 CLOCKS = ("clk_i", "clk", "clock", "aclk")
 
 _PART = re.compile(r"LFE5U-(?P<size>\d+)F-(?P<speed>[678])BG(?P<balls>\d+)")
@@ -61,8 +62,8 @@ def place_and_route(
     """Flatten, synthesize, place and route `design`, once for each of `seeds`. Logs go to `out`/logs.
 
     A design with more port bits than the package has pins is put behind shift registers (`wrap`). A missed clock is
-    a result, no error. Raises InputError for a board that is no ECP5, ToolError if a tool is missing or the design
-    does not fit.
+    a result, no error; so is a seed that fails, unless all do. Raises InputError for a board that is no ECP5,
+    ToolError if a tool is missing, the design does not fit, or no seed comes to an end.
     """
     started = time.perf_counter()
     device = _device(design)
@@ -80,13 +81,31 @@ def place_and_route(
         progress(f"synthesize {tree.top}" + (f", {bits} port bits behind shift registers" if hidden else ""))
         shutil.copy(Path(__file__).with_name(NARROW), work / NARROW)
         tools.run(Job([find(YOSYS), "-p", _script(top)], work, logs / "synthesize.log", tree.top))
-        runs = [_route(tools, device, seed, mhz, work, logs, progress) for seed in seeds]
+        (work / CONSTRAINTS).write_text(
+            constraints(design, "clk" if hidden else _clock(ports)), encoding="utf-8"
+        )
+        runs = _try(tools, device, seeds, mhz, work, logs, progress)
         statistics = json.loads((work / "stat.json").read_text(encoding="utf-8"))
     resources = count(_by_type(statistics), ECP5)
     seconds = time.perf_counter() - started
     return RouteReport(
         design, f"{version(NEXTPNR)}, {version(YOSYS)}", device.name, mhz, hidden, resources, runs, seconds
     )
+
+
+def constraints(design: Design, clock: str | None) -> str:
+    """The pins that are fixed, in nextpnr's form: the clock's, if the board says where it arrives.
+
+    An input placed at random may have no way to the clock network at all.
+    """
+    site = design.target.board.clock_pin
+    if not site or clock is None:
+        return ""
+    return f'LOCATE COMP "{clock}" SITE "{site}";\nIOBUF PORT "{clock}" IO_TYPE=LVCMOS33;\n'
+
+
+def _clock(ports: Sequence[Port]) -> str | None:
+    return next((port.name for port in ports if port.way == "input" and port.name in CLOCKS), None)
 
 
 def _script(top: str) -> str:
@@ -153,6 +172,23 @@ def _device(design: Design) -> Device:
     return Device(found["size"], found["speed"], f"CABGA{found['balls']}")
 
 
+def _try(
+    tools: Tools, device: Device, seeds: Sequence[int], mhz: float, work: Path, logs: Path, progress: Progress
+) -> list[SeedRun]:
+    """One run per seed. A seed that fails says why, and ends the others only if none is left."""
+    runs: list[SeedRun] = []
+    for seed in seeds:
+        started = time.perf_counter()
+        try:
+            runs.append(_route(tools, device, seed, mhz, work, logs, progress))
+        except ToolError as error:
+            if seed == seeds[-1] and all(run.error for run in runs):
+                raise
+            progress(f"seed {seed}: {error}")
+            runs.append(SeedRun(seed, {}, {}, "", time.perf_counter() - started, str(error)))
+    return runs
+
+
 def _route(
     tools: Tools, device: Device, seed: int, mhz: float, work: Path, logs: Path, progress: Progress
 ) -> SeedRun:
@@ -168,6 +204,8 @@ def _route(
         report,
         "--seed",
         str(seed),
+        "--lpf",
+        CONSTRAINTS,
     ]
     command += ["--freq", f"{mhz:g}", "--timing-allow-fail", "--lpf-allow-unconstrained"]
     job = Job(command, work, logs / f"route-{seed}.log", f"place and route (seed {seed})")

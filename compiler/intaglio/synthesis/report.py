@@ -155,13 +155,14 @@ class SynthesisReport:
 
 @dataclass(frozen=True)
 class SeedRun:
-    """One place and route. `fmax_mhz` of every clock; `path`: the slowest one's longest path."""
+    """One place and route. `fmax_mhz` of every clock; `path`: the slowest one's longest path; `error`: why none."""
 
     seed: int
     fmax_mhz: dict[str, float]
     utilization: dict[str, tuple[int, int]]
     path: str
     seconds: float
+    error: str = ""
 
     @property
     def fmax(self) -> float | None:
@@ -174,6 +175,7 @@ class SeedRun:
             "utilization": {k: {"used": u, "available": a} for k, (u, a) in self.utilization.items()},
             "critical_path": self.path,
             "seconds": round(self.seconds, 1),
+            "error": self.error,
         }
 
 
@@ -194,7 +196,7 @@ class RouteReport:
 
     @property
     def best(self) -> SeedRun:
-        return max(self.runs, key=lambda run: run.fmax or 0)
+        return max(self.runs, key=lambda run: (not run.error, run.fmax or 0))
 
     @property
     def median_mhz(self) -> float | None:
@@ -226,7 +228,9 @@ class RouteReport:
         }
 
     def as_markdown(self) -> str:
-        rows = [[str(run.seed), mhz(run.fmax), f"{run.seconds:.0f}", run.path] for run in self.runs]
+        rows = [
+            [str(run.seed), mhz(run.fmax), f"{run.seconds:.0f}", run.error or run.path] for run in self.runs
+        ]
         used = [[name, str(used), str(of)] for name, (used, of) in self.best.utilization.items() if used]
         hidden = (
             f"{self.hidden_bits} port bits are behind shift registers, which are counted."

@@ -45,6 +45,9 @@ def test_nextpnr(small: Path) -> None:
     # The product of 16 x 16 bits; those of 8 x 8 are LUTs.
     assert values["seeds"][0]["utilization"]["MULT18X18D"]["used"] == 1
     assert "sum_o" in values["seeds"][0]["critical_path"]
+    log = (small / "synthesis" / "logs" / "nextpnr-ecp5" / "route-1.log").read_text()
+    assert "IO 'we_i' is unconstrained" in log
+    assert "IO 'clk_i' is unconstrained" not in log
 
 
 def test_more_ports_than_pins(tmp_path: Path) -> None:

