@@ -9,6 +9,7 @@ import typer
 
 from intaglio.cli import (
     compile,
+    estimate,
     evaluate,
     inspect,
     quantize,
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify.verify,
     "evaluate": evaluate.evaluate,
     "simulate": simulate.simulate,
+    "estimate": estimate.estimate,
     "quantize": quantize.quantize,
     "inspect": inspect.inspect,
     "synthesize": synthesize.synthesize,

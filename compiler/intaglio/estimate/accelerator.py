@@ -1,0 +1,202 @@
+"""A compiled model on an accelerator: cycles, energy and resources by their models, op by op."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.estimate import errors, resources
+from intaglio.estimate.board import Memory, device_of
+from intaglio.estimate.compiled import Compiled
+from intaglio.estimate.resources import Use
+from intaglio.hw import energy
+from intaglio.hw.cycles import Prediction, Span, predict
+from intaglio.hw.cycles.program import macs
+from intaglio.hw.energy import Energy
+from intaglio.inspection import OpSummary
+from intaglio.target import Board
+
+BOUNDS: Mapping[str, str] = {
+    "compute": "compute",
+    "drain": "compute",
+    "softmax": "compute",
+    "bank A": "compute",
+    "weight buffer": "compute",
+    "wait mm": "compute",
+    "wait vu": "compute",
+    "wait cp": "compute",
+    "bandwidth": "memory",
+    "port": "memory",
+    "unit": "memory",
+    "wait dm": "memory",
+    "wait io": "memory",
+    "latency": "latency",
+    "pipeline": "latency",
+    "none": "latency",
+}
+"""Of every cause that the cycle model knows: compute (waiting for another unit of the chip too), memory, latency."""
+
+COMPUTING = ("mm", "vu")
+"""Units whose descriptors are an op's own time; loads and copies run beside them."""
+
+
+@dataclass(frozen=True)
+class OpEstimate:
+    """One op: cycles from the offer of its work, or the end of what its unit did before, to its end.
+
+    `bound`: compute, memory or latency; `cause`: which, in the words of the cycle model; `utilization`: share of the
+    array's products in these cycles that are `macs`, counted as `simulate` does: rows that no result reads are none.
+    Ops on different units overlap.
+    """
+
+    name: str
+    op: str
+    onnx_nodes: Sequence[str]
+    unit: str
+    cycles: int
+    macs: int
+    bound: str
+    cause: str
+    utilization: float
+    energy_mj: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A model on an accelerator, estimated. `seconds`: that the models took."""
+
+    name: str
+    target: str
+    config: AcceleratorConfig
+    memory: Memory
+    prediction: Prediction
+    energy: Energy
+    use: Use
+    ops: Sequence[OpEstimate]
+    notes: Sequence[str]
+    seconds: float
+    cached: bool = False
+
+    @property
+    def bound_by(self) -> dict[str, int]:
+        """Cycles of the array by what bounds them; `start`: before its first descriptor."""
+        return _bounds([span for span in self.prediction.spans if span.unit == "mm"], self.prediction.cycles)
+
+    def as_json(self) -> dict[str, Any]:
+        found, used = self.prediction, self.energy
+        return {
+            "model": self.name,
+            "target": self.target,
+            "configuration": self.config.model_dump(),
+            "memory": asdict(self.memory),
+            "cycles": found.cycles,
+            "clock_mhz": found.clock_mhz,
+            "latency_ms": found.latency_ms,
+            "first_frame_ms": found.latency_ms,
+            "fps": found.frames_per_second,
+            "macs": found.macs,
+            "macs_per_cycle": found.peak,
+            "utilization": found.utilization,
+            "occupancy": found.occupancy,
+            "bound_by": self.bound_by,
+            "energy_mj": used.total,
+            "energy_band_mj": [used.low, used.high],
+            "energy_components_mj": dict(used.components),
+            "power_w": used.watts,
+            "resources": dict(self.use.used),
+            "available": dict(self.use.available),
+            "exceeded": self.use.exceeded,
+            "fits": self.use.fits,
+            "bounds": {
+                "cycles": errors.cycle_bounds(),
+                "energy": errors.energy_bounds(),
+                "resources": resources.error_bounds(),
+            },
+            "ops": [asdict(op) for op in self.ops],
+            "notes": list(self.notes),
+            "model_seconds": self.seconds,
+            "cached": self.cached,
+        }
+
+
+def estimate(compiled: Compiled, target: str, board: Board, memory: Memory) -> Estimate:
+    """All models of one compiled model. Raises InputError for a descriptor that the cycle model does not know."""
+    begin = time.perf_counter()
+    config, descriptors = compiled.config, compiled.descriptors
+    prediction = predict(descriptors, config, memory)
+    used = resources.use(config, board)
+    actions = energy.count(descriptors, config)
+    seconds = prediction.latency_ms / 1e3
+    joules = energy.estimate(actions, seconds, config.clock_mhz, used.used["lut"], device_of(board))
+    ops = _ops(compiled, prediction, joules)
+    notes = [*joules.notes, *_notes(board, used)]
+    took = time.perf_counter() - begin
+    return Estimate(
+        compiled.name, target, config, memory, prediction, joules, used, ops, notes, took, compiled.cached
+    )
+
+
+def _notes(board: Board, used: Use) -> list[str]:
+    """What stands for what is not known."""
+    if not board.family:
+        return [
+            "The target has no board: resources are those of an UltraScale+ device, energy that of a ZU9EG."
+        ]
+    if board.family != used.family:
+        return [f"Resources are counted as on {used.family}: there is no model of them for {board.family}."]
+    return []
+
+
+def _bounds(spans: Sequence[Span], cycles: int) -> dict[str, int]:
+    total = {"compute": 0, "memory": 0, "latency": 0}
+    for span in spans:
+        total[BOUNDS[span.bound]] += span.cycles
+    return {**total, "start": max(cycles - sum(total.values()), 0)}
+
+
+def _ops(compiled: Compiled, prediction: Prediction, joules: Energy) -> list[OpEstimate]:
+    """Ops with time of their own, in the order of the program."""
+    by_step: dict[str, list[Span]] = defaultdict(list)
+    spent: dict[str, float] = defaultdict(float)
+    for span in prediction.spans:
+        spent[compiled.steps[span.index]] += joules.descriptors[span.index]
+        if span.unit in COMPUTING:
+            by_step[compiled.steps[span.index]].append(span)
+    found = []
+    fused: list[OpSummary] = []
+    for op in compiled.ops:
+        fused.append(op)
+        if spans := by_step.get(op.name):
+            products = sum(_macs(compiled, span.index) for span in spans)
+            found.append(_op(op, fused, spans, products, products / prediction.peak, spent[op.name]))
+            fused = []
+    return found
+
+
+def _macs(compiled: Compiled, index: int) -> int:
+    d = compiled.descriptors[index]
+    return macs(d, d["rows"], compiled.config)
+
+
+def _op(
+    op: OpSummary, fused: Sequence[OpSummary], spans: Sequence[Span], products: int, least: float, mj: float
+) -> OpEstimate:
+    """One op. `fused`: it and those before it that became part of it, of which the largest product names it.
+
+    `least`: cycles that its `products` would take on a full array.
+    """
+    main = max(fused, key=lambda one: (one.macs, one is op))
+    nodes = list(dict.fromkeys(node for one in fused for node in one.onnx_nodes))
+    causes: dict[str, int] = defaultdict(int)
+    for span in spans:
+        causes[span.bound] += span.cycles
+    cause = max(causes, key=lambda name: causes[name])
+    cycles = sum(causes.values())
+    share = least / cycles if cycles else 0.0
+    return OpEstimate(
+        op.name, main.op, nodes, spans[0].unit, cycles, products, BOUNDS[cause], cause, share, mj
+    )

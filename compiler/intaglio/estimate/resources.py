@@ -1,0 +1,56 @@
+"""The resources of a configuration, beside what a board has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.hw.resources import bounds, estimate_resources
+from intaglio.hw.resources.model import FAMILIES
+from intaglio.target import Board
+
+_BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
+
+NAMES = tuple(_BOARD)
+
+LIKE = "ultrascale+"
+"""The family that stands for those without a model of resources, and for targets without a board."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """Amounts by name, `used` and `available`: None where the board's file has no number, or there is no board.
+
+    `family`: whose resources are counted.
+    """
+
+    used: Mapping[str, float]
+    available: Mapping[str, int | None]
+    family: str
+
+    @property
+    def exceeded(self) -> list[str]:
+        """Names of what the board has too little of."""
+        return [
+            name for name in NAMES if (there := self.available[name]) is not None and self.used[name] > there
+        ]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the board has enough of all that is known of it."""
+        return not self.exceeded
+
+
+def use(config: AcceleratorConfig, board: Board) -> Use:
+    """What an accelerator needs of a board's device."""
+    family = board.family if board.family in FAMILIES else LIKE
+    found = estimate_resources(config, family, uram=bool(board.urams))
+    used = {name: getattr(found, name) for name in NAMES}
+    return Use(used, {name: getattr(board, key) for name, key in _BOARD.items()}, family)
+
+
+def error_bounds() -> dict[str, Any]:
+    """Measured relative errors of the resource model."""
+    return bounds()
