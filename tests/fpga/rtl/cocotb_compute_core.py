@@ -38,6 +38,9 @@ def memories(rng: np.random.Generator) -> Memories:
         ),
         activation=rng.integers(-32768, 32768, (slots, 256)),
         exponential=exponential,
+        lengths=rng.integers(0, 4 * c.rows + 1, max(c.experts, 1)),
+        gates=rng.integers(0, 1 << 15, (c.max_keys, 4)),
+        totals=rng.integers(32767, 1 << 21, c.max_keys),
     )
 
 
@@ -49,7 +52,6 @@ def gemm(rng: random.Random, waits: int | None = None, **fields: int) -> Descrip
     wide = rng.randint(0, 1)
     table = 0 if wide else rng.randint(0, 1)
     residual = rng.randint(0, 1)
-    o_wide = rng.randint(0, 1) if residual or table else wide
     f = {
         "k_steps": k,
         "groups": groups,
@@ -61,6 +63,16 @@ def gemm(rng: random.Random, waits: int | None = None, **fields: int) -> Descrip
         "wide": wide,
         "table": table,
         "slot": rng.randrange(c.table_slots),
+        **result(rng, residual, rng.randint(0, 1) if residual or table else wide),
+    } | fields
+    tiles = -(-f["rows"] // c.rows)
+    f.setdefault("a_addr", rng.randrange(c.a_words // 2 - tiles * f["a_stride"] - f["k_steps"]))
+    return Descriptor("GEMM", placed(rng, f), {} if waits is None else {"mm": (waits, 0)})
+
+
+def result(rng: random.Random, residual: int, o_wide: int) -> dict[str, int]:
+    """Fields of the residual and of the width and bank of the result."""
+    return {
         "residual": residual,
         "r_wide": rng.randint(0, 1),
         "o_wide": o_wide,
@@ -70,11 +82,15 @@ def gemm(rng: random.Random, waits: int | None = None, **fields: int) -> Descrip
         "add_offset": rng.randint(-(1 << 43), 1 << 43),
         "add_shift": rng.choice([1, 20, 24, 26, 28, 30, 32, 34, 36, 44]),
         "add_zero": rng.randint(-32768, 32767) if o_wide and rng.randint(0, 1) else rng.randint(-128, 127),
-    } | fields
+    }
+
+
+def placed(rng: random.Random, f: dict[str, int]) -> dict[str, int]:
+    """The fields with addresses of result and residual: results in upper halves, often in place of the residual."""
+    c = CONFIG
     words = f["groups"] if f["o_wide"] else -(-f["groups"] // 2)
     r_words = f["groups"] if f["r_wide"] else -(-f["groups"] // 2)
     tiles = -(-f["rows"] // c.rows)
-    f.setdefault("a_addr", rng.randrange(c.a_words // 2 - tiles * f["a_stride"] - f["k_steps"]))
     f |= {"o_stride": words + rng.randint(0, 2), "r_stride": r_words + rng.randint(0, 2)}
     half = (c.x_words if f["o_bank"] else c.a_words) // 2
     f.setdefault("o_addr", half + rng.randrange(half - tiles * f["o_stride"] - words))
@@ -82,7 +98,7 @@ def gemm(rng: random.Random, waits: int | None = None, **fields: int) -> Descrip
     if f["residual"] and f["o_bank"] and rng.randint(0, 1):
         # In place: as LayerNorm's residual stream is used.
         f |= {"r_wide": f["o_wide"], "r_addr": f["o_addr"], "r_stride": f["o_stride"]}
-    return Descriptor("GEMM", f, {} if waits is None else {"mm": (waits, 0)})
+    return f
 
 
 def attention(rng: random.Random, waits: int | None = None, **fields: int) -> Descriptor:
@@ -121,10 +137,6 @@ def attention(rng: random.Random, waits: int | None = None, **fields: int) -> De
     return Descriptor("ATTENTION", f, {} if waits is None else {"mm": (waits, 0)})
 
 
-def row_tiles(d: Descriptor) -> int:
-    return -(-d["rows"] // CONFIG.rows) * (d["heads"] if d.kind == "ATTENTION" else 1)
-
-
 def _hex(path: str, rows: np.ndarray) -> None:
     data = np.ascontiguousarray(rows.reshape(len(rows), -1)).view(np.uint8)
     Path(path).write_text("\n".join(bytes(row[::-1]).hex() for row in data) + "\n")
@@ -139,9 +151,23 @@ def _read(path: str, like: np.ndarray) -> np.ndarray:
     )
 
 
+def _router(m: Memories) -> list[int]:
+    """Totals and gates of every row tile, as one number each."""
+    words = []
+    for first in range(0, CONFIG.max_keys, CONFIG.rows):
+        word = 0
+        for t in reversed(range(first, first + CONFIG.rows)):
+            word = word << 21 | int(m.totals[t])
+        for t in reversed(range(first, first + CONFIG.rows)):
+            for gate in m.gates[t][::-1]:
+                word = word << 15 | int(gate)
+        words.append(word)
+    return words
+
+
 async def reset(dut: Any) -> None:
     cocotb.start_soon(Clock(dut.clk_i, 2, "ns").start())
-    for name in ("load_i", "dump_i", "start_i", "descs_i", "gap_i", "progress_i"):
+    for name in ("load_i", "dump_i", "start_i", "descs_i", "gap_i", "progress_i", "routed_i"):
         getattr(dut, name).value = 0
     dut.rst_i.value = 1
     await ClockCycles(dut.clk_i, 5)
@@ -165,6 +191,8 @@ async def begin(dut: Any, m: Memories, program: list[Descriptor], gap: int = 0) 
         ("t.hex", np.concatenate([m.activation, m.exponential]).astype(np.int16).reshape(-1, 1)),
     ):
         _hex(path, data)
+    Path("l.hex").write_text("".join(f"{length:x}\n" for length in m.lengths))
+    Path("g.hex").write_text("".join(f"{word:x}\n" for word in _router(m)))
     dut.start_i.value = 0
     await ClockCycles(dut.clk_i, 2)
     dut.load_i.value = 1
@@ -187,6 +215,7 @@ async def finish(dut: Any, m: Memories, program: list[Descriptor]) -> dict[str, 
         "span": int(dut.span_o.value),
         "idles": int(dut.idles_o.value),
         "stalls": [int(dut.stalls_o.value) >> 32 * i & 0xFFFFFFFF for i in range(7)],
+        "actives": [int(dut.actives_o.value) >> 32 * i & 0xFFFFFFFF for i in range(3)],
     }
     await ClockCycles(dut.clk_i, 2)
     assert int(dut.progress_o.value) == expected.row_tiles
@@ -219,25 +248,26 @@ def independent(rng: random.Random, count: int, makers: list[Any]) -> list[Descr
     return program
 
 
-def chained(rng: random.Random, count: int) -> list[Descriptor]:
+def chained(rng: random.Random, m: Memories, count: int, makers: list[Any]) -> list[Descriptor]:
     """Descriptors that wait for all before them, and may read what those wrote."""
     program: list[Descriptor] = []
     done = 0
     for _ in range(count):
-        program.append(rng.choice([gemm, gemm, attention])(rng, done))
+        program.append(rng.choice(makers)(rng, done))
         d = program[-1]
         start = CONFIG.a_words // 2 + rng.randrange(CONFIG.a_words // 4)
         tiles = -(-d["rows"] // CONFIG.rows)
-        reads = range(start, start + tiles * d["a_stride"])
+        reads = range(start, start + (d["k"] or 1) * max(tiles * d["a_stride"], d["slot_stride"]))
         writes = range(d["o_addr"], d["o_addr"] + tiles * d["o_stride"])
         # Of what a descriptor writes itself it may read nothing: rows would have to wait for others.
         if (
-            d.kind == "GEMM"
+            d.kind != "ATTENTION"
             and rng.random() < 0.5
+            and reads.stop <= CONFIG.a_words
             and (reads.stop <= writes.start or writes.stop <= reads.start)
         ):
-            program[-1] = Descriptor("GEMM", {**d.fields, "a_addr": start}, d.waits)
-        done += row_tiles(program[-1])
+            program[-1] = Descriptor(d.kind, {**d.fields, "a_addr": start}, d.waits)
+        done += m.progress(program[-1])
     return program
 
 
@@ -252,5 +282,6 @@ async def random_programs(dut: Any) -> None:
             m.weights[:] = -128
             m.a[:] = -128
         makers = [[gemm], [attention], [gemm, attention]][case % 3]
-        program = independent(rng, 12, makers) if case % 2 else chained(rng, 8)
+        chain = [gemm, gemm, attention]
+        program = independent(rng, 12, makers) if case % 2 else chained(rng, m, 8, chain)
         await execute(dut, m, program, gap=[0, 1, 30][case % 3])

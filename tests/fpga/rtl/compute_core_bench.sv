@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The compute core between behavioural memories, which are read from and written to hex files in the working folder.
-// What a memory shows in a cycle that did not follow a read is wrong on purpose.
+// What a memory shows in a cycle that did not follow a read is wrong on purpose, and so is all that comes from the
+// router while the progress of CP is below `routed_i`.
 
 `default_nettype none
 
@@ -16,15 +17,19 @@ module compute_core_bench
   input  logic [15:0]       descs_i,      // how many
   input  logic [7:0]        gap_i,        // 0: no pause between descriptors
   input  progress_t         progress_i,   // of the other units
+  input  logic [31:0]       routed_i,
   output logic              done_o,
   output logic [31:0]       progress_o,
   output logic [31:0]       steps_o,
   output logic [31:0]       span_o,       // cycles from the first step to the last one
   output logic [6:0][31:0]  stalls_o,
-  output logic [31:0]       idles_o
+  output logic [31:0]       idles_o,
+  output logic [2:0][31:0]  actives_o
 );
 
   localparam int unsigned WordBits = 8 * WORD_BYTES;
+  localparam int unsigned RouteBits = ROWS * (TOTAL_BITS + SLOTS_PER_TOKEN * GATE_BITS);
+  localparam int unsigned RowTiles = MAX_KEYS / ROWS;
 
   logic [WordBits-1:0]      a_mem [A_WORDS];
   logic [WordBits-1:0]      x_mem [X_WORDS];
@@ -32,6 +37,8 @@ module compute_core_bench
   logic [BEAT_BITS-1:0]     p_mem [4*PARAM_GROUPS];
   logic [15:0]              t_mem [2*256*TABLE_SLOTS];
   desc_t                    d_mem [4096];
+  logic [LENGTH_BITS-1:0]   l_mem [QUEUES];
+  logic [RouteBits-1:0]     g_mem [RowTiles];   // totals, gates
 
   always @(posedge load_i) begin
     $readmemh("a.hex", a_mem);
@@ -40,6 +47,8 @@ module compute_core_bench
     $readmemh("p.hex", p_mem);
     $readmemh("t.hex", t_mem);
     $readmemh("d.hex", d_mem);
+    $readmemh("l.hex", l_mem);
+    $readmemh("g.hex", g_mem);
   end
   always @(posedge dump_i) begin
     $writememh("a_out.hex", a_mem);
@@ -53,12 +62,11 @@ module compute_core_bench
   logic [7:0]  gap_q, random_q;
 
   logic                     desc_valid, desc_ready, busy, step, idle;
-  // The counters of kinds are tested with the whole accelerator.
-  /* verilator lint_off UNUSEDSIGNAL */
   logic [2:0]               active;
   logic                     gate_en;
   logic [15:0]              gate_tile;
-  /* verilator lint_on UNUSEDSIGNAL */
+  logic [RouteBits-1:0]     gates;
+  lengths_t                 lengths;
   logic [6:0]               stall;
   progress_t                progress;
   logic                     a_rd, a_wr, x_rd, x_wr, w_rd;
@@ -72,6 +80,9 @@ module compute_core_bench
   assign t_we       = state_q == Fill && count_q < 512 * TABLE_SLOTS;
   assign desc_valid = state_q == Run && desc_q < descs_i && gap_q == '0;
   assign done_o     = state_q == Run && desc_q == descs_i && !busy;
+  for (genvar e = 0; e < QUEUES; e++) begin : gen_length
+    assign lengths[e] = progress_i[UNIT_CP] < routed_i ? ~l_mem[e] : l_mem[e];
+  end
   always_comb begin
     progress          = progress_i;
     progress[UNIT_MM] = progress_o;
@@ -107,12 +118,14 @@ module compute_core_bench
       end
     end
     for (int i = 0; i < 7; i++) if (stall[i]) stalls_o[i] <= stalls_o[i] + 1;
+    for (int i = 0; i < 3; i++) if (active[i]) actives_o[i] <= actives_o[i] + 1;
     if (state_q == Run && idle) idles_o <= idles_o + 1;
     if (state_q == Idle) begin
-      steps_o  <= '0;
-      span_o   <= '0;
-      stalls_o <= '0;
-      idles_o  <= '0;
+      steps_o   <= '0;
+      span_o    <= '0;
+      stalls_o  <= '0;
+      idles_o   <= '0;
+      actives_o <= '0;
     end
     if (rst_i) begin
       state_q  <= Idle;
@@ -126,6 +139,7 @@ module compute_core_bench
     a_rd_data <= a_rd ? a_mem[a_rd_addr[$clog2(A_WORDS)-1:0]] : ~a_rd_data;
     x_rd_data <= x_rd ? x_mem[x_rd_addr[$clog2(X_WORDS)-1:0]] : ~x_rd_data;
     w_rd_data <= w_rd ? w_mem[w_rd_entry[$clog2(WEIGHT_ENTRIES)-1:0]] : ~w_rd_data;
+    gates     <= gate_en && progress_i[UNIT_CP] >= routed_i ? g_mem[gate_tile[$clog2(RowTiles)-1:0]] : ~gates;
     for (int i = 0; i < WORD_BYTES; i++) begin
       if (a_wr && a_be[i]) a_mem[a_wr_addr[$clog2(A_WORDS)-1:0]][8*i +: 8] <= a_wr_data[8*i +: 8];
       if (x_wr && x_be[i]) x_mem[x_wr_addr[$clog2(X_WORDS)-1:0]][8*i +: 8] <= x_wr_data[8*i +: 8];
@@ -133,7 +147,7 @@ module compute_core_bench
     if (!rst_i) begin
       assert (!(a_rd && 32'(a_rd_addr) >= A_WORDS) && !(a_wr && 32'(a_wr_addr) >= A_WORDS)
               && !(x_rd && 32'(x_rd_addr) >= X_WORDS) && !(x_wr && 32'(x_wr_addr) >= X_WORDS)
-              && !(w_rd && 32'(w_rd_entry) >= WEIGHT_ENTRIES))
+              && !(w_rd && 32'(w_rd_entry) >= WEIGHT_ENTRIES) && !(gate_en && 32'(gate_tile) >= RowTiles))
         else $fatal(1, "an address is beyond its memory");
     end
   end
@@ -152,11 +166,11 @@ module compute_core_bench
     .stall_o      (stall),
     .idle_o       (idle),
     .active_o     (active),
-    .lengths_i    ('0),
+    .lengths_i    (lengths),
     .gate_en_o    (gate_en),
     .gate_tile_o  (gate_tile),
-    .gate_i       ('0),
-    .total_i      ('0),
+    .gate_i       (gates[ROWS*SLOTS_PER_TOKEN*GATE_BITS-1:0]),
+    .total_i      (gates[RouteBits-1:ROWS*SLOTS_PER_TOKEN*GATE_BITS]),
     .a_rd_req_o   (a_rd),
     .a_rd_addr_o  (a_rd_addr),
     .a_rd_data_i  (a_rd_data),

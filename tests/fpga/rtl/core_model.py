@@ -1,4 +1,4 @@
-"""What GEMM and ATTENTION mean (docs/accelerator.md), on arrays of integers: the judge of the compute core's tests."""
+"""What GEMM, ATTENTION and COMBINE mean (docs/accelerator.md), on arrays of integers: the judge of the compute core's tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Memories:
     """All that the compute core reads and writes.
 
     a, x: int8 [words, R, D]; weights: int8 [entries, C, D]; bias, multiplier, shift: [groups, G];
-    activation: int16 [slots, 256]; exponential: [slots, 256].
+    activation: int16 [slots, 256]; exponential: [slots, 256]; lengths of queues: [experts]; gates: [tokens, 4];
+    totals: [tokens].
     """
 
     config: AcceleratorConfig
@@ -27,34 +28,60 @@ class Memories:
     shift: np.ndarray
     activation: np.ndarray
     exponential: np.ndarray
+    lengths: np.ndarray
+    gates: np.ndarray
+    totals: np.ndarray
     row_tiles: int = field(default=0)
 
     def run(self, descriptor: Descriptor) -> None:
         """Execute one descriptor; counts the row tiles that MM's progress counter counts."""
-        {"GEMM": self._gemm, "ATTENTION": self._attention}[descriptor.kind](descriptor)
+        if descriptor.kind == "ATTENTION":
+            return self._attention(descriptor)
+        rows = self.rows(descriptor)
+        for rt in range(-(-rows // self.config.rows)):
+            y = self._gemm(descriptor, rt) if descriptor.kind == "GEMM" else self._combine(descriptor, rt)
+            self._result(descriptor, rt, y, rows - rt * self.config.rows)
+        self.row_tiles += self.progress(descriptor)
 
-    def _gemm(self, d: Descriptor) -> None:
+    def rows(self, d: Descriptor) -> int:
+        """Rows that a GEMM or COMBINE computes."""
+        return int(self.lengths[d["queue"] - 1]) if d["queue"] else d["rows"]
+
+    def progress(self, d: Descriptor) -> int:
+        """By how much the descriptor makes the progress counter grow."""
+        if d["queue"]:
+            return 1
+        return -(-d["rows"] // self.config.rows) * (d["heads"] if d.kind == "ATTENTION" else 1)
+
+    def _gemm(self, d: Descriptor, rt: int) -> np.ndarray:
+        """Requantized results [R, channels] of one row tile."""
         rows, cols, group = self.config.rows, self.config.cols, self.config.group
-        for rt in range(-(-d["rows"] // rows)):
-            word = d["a_addr"] + rt * d["a_stride"]
-            act = self.a[word : word + d["k_steps"]].astype(np.int64).transpose(1, 0, 2).reshape(rows, -1)
-            acc = self._columns(act, d["entry"], d["k_steps"], d["groups"] * group, cols)
-            index = slice(d["group"], d["group"] + d["groups"])
-            bias, multiplier, shift = (p[index].reshape(-1) for p in (self.bias, self.multiplier, self.shift))
-            wide = d["wide"]
-            y = clamp(round_shift((acc + bias) * multiplier, shift) + d["zero"], wide)
-            if d["table"]:
-                y = self.activation[d["slot"]][y + 128].astype(np.int64)
-            if d["residual"]:
-                b = self._read(self.x, d["r_addr"] + rt * d["r_stride"], d["groups"], d["r_wide"])
-                y = (
-                    round_shift(y * d["add_a"] + b * d["add_b"] + d["add_offset"], d["add_shift"])
-                    + d["add_zero"]
-                )
-                y = clamp(y, d["o_wide"])
-            bank = self.x if d["o_bank"] else self.a
-            self._write(bank, d["o_addr"] + rt * d["o_stride"], y, d["o_wide"], d["rows"] - rt * rows)
-            self.row_tiles += 1
+        word = d["a_addr"] + rt * d["a_stride"]
+        act = self.a[word : word + d["k_steps"]].astype(np.int64).transpose(1, 0, 2).reshape(rows, -1)
+        acc = self._columns(act, d["entry"], d["k_steps"], d["groups"] * group, cols)
+        index = slice(d["group"], d["group"] + d["groups"])
+        bias, multiplier, shift = (p[index].reshape(-1) for p in (self.bias, self.multiplier, self.shift))
+        y = clamp(round_shift((acc + bias) * multiplier, shift) + d["zero"], d["wide"])
+        if d["table"]:
+            y = self.activation[d["slot"]][y + 128].astype(np.int64)
+        return y
+
+    def _combine(self, d: Descriptor, rt: int) -> np.ndarray:
+        tokens = slice(rt * self.config.rows, (rt + 1) * self.config.rows)
+        r = ((d["multiplier"] << 14) // self.totals[tokens])[:, None]
+        acc = np.zeros((self.config.rows, d["groups"] * self.config.group), np.int64)
+        for slot in range(d["k"]):
+            addr = d["a_addr"] + slot * d["slot_stride"] + rt * d["a_stride"]
+            acc += self.gates[tokens, slot, None] * (self._read(self.a, addr, d["groups"], 0) - d["y_zero"])
+        return clamp(round_shift(acc * r, d["shift"] + 14) + d["zero"], d["wide"])
+
+    def _result(self, d: Descriptor, rt: int, y: np.ndarray, rows: int) -> None:
+        if d["residual"]:
+            b = self._read(self.x, d["r_addr"] + rt * d["r_stride"], d["groups"], d["r_wide"])
+            total = y * d["add_a"] + b * d["add_b"] + d["add_offset"]
+            y = clamp(round_shift(total, d["add_shift"]) + d["add_zero"], d["o_wide"])
+        bank = self.x if d["o_bank"] else self.a
+        self._write(bank, d["o_addr"] + rt * d["o_stride"], y, d["o_wide"], rows)
 
     def _attention(self, d: Descriptor) -> None:
         rows, cols, depth, n = self.config.rows, self.config.cols, self.config.depth, d["keys"]

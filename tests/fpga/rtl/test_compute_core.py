@@ -23,6 +23,7 @@ UNITS = (
     "post_lane",
     "round_clamp",
     "softmax_unit",
+    "combine_operands",
     "param_buffer",
     "table_ram",
 )
@@ -60,6 +61,11 @@ def test_random_programs_give_the_bits_of_the_specification(name: str, folder: P
 @pytest.mark.parametrize("name", ["tiny", "narrow"])
 def test_the_array_is_busy_and_waits_hold_it_back(name: str, folder: Path) -> None:
     _simulate(name, "cocotb_compute_core_busy", folder)
+
+
+@pytest.mark.parametrize("name", ["tiny", "narrow"])
+def test_queues_and_combine(name: str, folder: Path) -> None:
+    _simulate(name, "cocotb_compute_core_mixture", folder, CASES="16")
 
 
 @pytest.mark.parametrize("name", ["tiny", "ecp5", "medium", "large"])
