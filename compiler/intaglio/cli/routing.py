@@ -36,24 +36,28 @@ def _row(layer: RoutedLayer) -> tuple[str, ...]:
 
 def routing(folder: Path, samples: Path | None, task: int, mean: str | None, std: str | None) -> Result:
     """The routing of the first sample, or of a random one: in an accelerator's simulator, else by the reference."""
-    from intaglio import artifact, feed
-    from intaglio.data import load_samples, parse_channels
-    from intaglio.samples import random_inputs
+    from intaglio import artifact
 
     if not folder.is_dir():
         raise InputError(f"--routing: {folder} is no output folder of intaglio compile.")
     compiled = artifact.load(folder)
-    program = compiled.program
-    program.check_task(task)
-    how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
-    if samples is None:
-        inputs = random_inputs(program.tensors[program.input], 1)
-    else:
-        given = load_samples(samples, compiled.manifest.input.shape[1:], 1)
-        inputs = feed.integers(program, given, how)
+    compiled.program.check_task(task)
+    inputs = one_image(compiled, samples, mean, std)
     layers = _layers(compiled, inputs, task)
     view: list[RenderableType] = [*routing_tables(layers)] or ["the model has no mixture of experts."]
     return Result({"routing": [layer.as_json() for layer in layers]}, view)
+
+
+def one_image(compiled: Artifact, samples: Path | None, mean: str | None, std: str | None) -> Array:
+    """The first image of `samples`, or a random one, as the program takes it: [1, ...]."""
+    from intaglio import feed
+    from intaglio.data import load_samples, parse_channels
+    from intaglio.samples import random_inputs
+
+    how = feed.normalization(compiled, parse_channels("--mean", mean), parse_channels("--std", std))
+    if samples is None:
+        return random_inputs(compiled.program.tensors[compiled.program.input], 1)
+    return feed.integers(compiled.program, load_samples(samples, compiled.manifest.input.shape[1:], 1), how)
 
 
 def _layers(compiled: Artifact, inputs: Array, task: int) -> list[RoutedLayer]:

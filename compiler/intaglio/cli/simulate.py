@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import CRASHED, Result, command
+from intaglio.cli.files import writable, write
 from intaglio.cli.options import Artifact, Debug, Input, Json, Mean, Std, Task, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import routing_tables
 from intaglio.cli.tables import count, facts, percent, table
-from intaglio.errors import InputError
 
 if TYPE_CHECKING:
     from intaglio.simulate import SimulationReport
@@ -60,7 +59,7 @@ def simulate(
     """
     at_least_one("--images", images)
     for name, path in (("--trace", trace), ("--waves", waves)):
-        _writable(name, path)
+        writable(name, path)
     from intaglio import artifact, feed
     from intaglio.data import load_samples, parse_channels
     from intaglio.samples import random_inputs
@@ -82,27 +81,8 @@ def simulate(
             compiled, inputs, config=chosen, memory=memory, waves=waves, progress=progress, task=task
         )
     if trace is not None:
-        _write(trace, report.frames.trace(report.config.clock_mhz))
+        write(trace, json.dumps(report.frames.trace(report.config.clock_mhz)))
     return Result(report.as_json(), _view(report), 0 if report.bit_exact else CRASHED)
-
-
-def _writable(option: str, path: Path | None) -> None:
-    """Say now, rather than after a long simulation, that a file cannot be written."""
-    if path is None:
-        return
-    if path.is_dir() or not path.name:
-        raise InputError(f"{option}: expected the name of a file, not the folder {str(path)!r}.")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{option}: the folder {str(path.parent)!r} is not there or cannot be written.")
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(value))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _view(report: SimulationReport) -> list[RenderableType]:

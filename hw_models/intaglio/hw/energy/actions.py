@@ -39,10 +39,14 @@ Rows = Callable[[int, Descriptor], int]
 def count(
     program: Sequence[Descriptor], config: AcceleratorConfig, rows: Rows | None = None
 ) -> list[Actions]:
-    """The actions of every descriptor of a program. `rows` says how long expert queues are; default: the longest."""
+    """The actions of every descriptor of a program. `rows` says how long expert queues are; default: the longest.
+
+    What depends on an empty queue is fetched and does nothing.
+    """
     of = rows or (lambda _, d: d["rows"])
     fetch = Actions(memory=BYTES)
-    return [fetch + _actions(d, config, of(i, d)) for i, d in enumerate(program)]
+    idle = [rows is not None and d["queue"] > 0 and not of(i, d) for i, d in enumerate(program)]
+    return [fetch if idle[i] else fetch + _actions(d, config, of(i, d)) for i, d in enumerate(program)]
 
 
 def _actions(d: Descriptor, config: AcceleratorConfig, rows: int) -> Actions:

@@ -1,0 +1,28 @@
+"""Files that a command writes: whether they can be written, said early, and each complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from intaglio.errors import InputError
+
+
+def writable(option: str, path: Path | None) -> None:
+    """Say now, rather than after long work, that a file cannot be written. Raises InputError."""
+    if path is None:
+        return
+    if path.is_dir() or not path.name:
+        raise InputError(f"{option}: expected the name of a file, not the folder {str(path)!r}.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{option}: the folder {str(path.parent)!r} is not there or cannot be written.")
+
+
+def write(path: Path, text: str) -> None:
+    """Put `text` at `path` in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

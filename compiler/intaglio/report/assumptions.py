@@ -1,0 +1,87 @@
+"""What the figures of a report rest on, and how wrong each may be: one sentence each, from the models' own files."""
+
+from __future__ import annotations
+
+from intaglio.estimate import errors, resources
+from intaglio.report.facts import Facts
+
+
+def assumptions(facts: Facts) -> list[tuple[str, str]]:
+    """Pairs of what it is about and a sentence."""
+    config, memory = facts.compiled.config, facts.memory
+    found = [
+        (
+            "Clock",
+            f"Milliseconds are cycles at the configuration's {config.clock_mhz} MHz; that a device reaches them is "
+            "assumed until its tools say so.",
+        ),
+        (
+            "External memory",
+            f"{memory.latency} cycles from a request to its first beat, {memory.bytes_per_cycle:.4g} bytes per cycle "
+            "for all ports together; refresh and page misses are not modelled.",
+        ),
+    ]
+    if facts.modelled:
+        found.append(("Cycles", _cycles()))
+    if facts.simulation:
+        found.append(("Simulation", _simulation(facts)))
+    if facts.energy:
+        error = errors.energy_bounds()
+        found.append(
+            (
+                "Energy",
+                f"Counts of actions times calibrated energies; the calibration misses a published design that it has "
+                f"not seen by {error['leave_one_out_percent']:.0f} % (rms). " + " ".join(facts.energy.notes),
+            )
+        )
+        if not facts.compiled.board.family:
+            found.append(("Device", "The target has no board; energy is that of a ZU9EG."))
+    if facts.use:
+        found.append(("Resources", _resources()))
+    found.append(
+        (
+            "Work",
+            "Products of tokens and keys that are kept, each once; channels that pad to the array's width count, "
+            "tokens that no result reads are left out by the compiler and do not.",
+        )
+    )
+    if facts.routing:
+        found.append(
+            (
+                "Routing",
+                "Experts' cycles, traffic and energy are those of one image: another routes otherwise.",
+            )
+        )
+    return found
+
+
+def _cycles() -> str:
+    bound = errors.cycle_bounds()
+    return (
+        f"A model of the RTL's transactions without fitted constants. Against the RTL, {bound['models']} whole models "
+        f"are off by at most {bound['max_percent']:.2g} %, {bound['descriptors']:,} descriptors of random programs by "
+        f"at most {bound['max_descriptor_cycles']:,} cycles. Frames do not overlap."
+    )
+
+
+def _simulation(facts: Facts) -> str:
+    assert facts.simulation is not None
+    verdict = (
+        "equals the reference in every bit" if facts.simulation.bit_exact else "DIFFERS from the reference"
+    )
+    known = facts.simulation.memory
+    memory = (
+        f" with a memory of {known['latency']} cycles and {known['bytes_per_cycle']:.4g} bytes per cycle"
+        if {"latency", "bytes_per_cycle"} <= set(known)
+        else ""
+    )
+    return f"The SystemVerilog in Verilator{memory}; the result {verdict}."
+
+
+def _resources() -> str:
+    """The bounds as the model of resources states them, whatever it calls them."""
+    parts = []
+    for name, value in resources.error_bounds().items():
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name.replace('_', ' ')} {text}")
+    return f"What Yosys would count, estimated from the configuration. Bounds: {'; '.join(parts)}."
