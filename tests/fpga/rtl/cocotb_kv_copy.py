@@ -1,4 +1,4 @@
-"""kv_copy against the layouts of keys and values in the weight buffer."""
+"""COPY_KV against the layouts of keys and values in the weight buffer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cocotb
 import numpy as np
 from bank import Bank, give, idle, progress, start
 from cocotb.triggers import RisingEdge
+from weight_port import WeightBuffer
 
 from intaglio.accelerator.config import PRESETS
 from intaglio.accelerator.descriptors import Descriptor
@@ -25,7 +26,8 @@ class Bench:
     def __init__(self, dut: Any, rng: random.Random, grant: float) -> None:
         self.dut, self.rng = dut, rng
         self.a = Bank(dut, CONFIG, WORDS, rng, grant)
-        self.weights = np.frombuffer(rng.randbytes(ENTRIES * C * D), np.int8).reshape(ENTRIES, C, D).copy()
+        self.port = WeightBuffer(dut, CONFIG, ENTRIES, rng)
+        self.weights = self.port.data
         self.expected = self.weights.copy()
         self.open = np.zeros(self.weights.shape, bool)
         self.progress = 0
@@ -33,20 +35,7 @@ class Bench:
     async def begin(self) -> None:
         await start(self.dut)
         cocotb.start_soon(self.a.reads(("rd",), "rd_data_i"))
-        cocotb.start_soon(self._weights())
-
-    async def _weights(self) -> None:
-        granules = D // R
-        while True:
-            await RisingEdge(self.dut.clk_i)
-            if int(self.dut.cp_we_o.value):
-                data = np.frombuffer(
-                    int(self.dut.cp_data_o.value).to_bytes(C * D, "little"), np.int8
-                ).reshape(C, D)
-                be = int(self.dut.cp_be_o.value)
-                mask = np.array([be >> i & 1 for i in range(C * granules)], bool).reshape(C, granules)
-                mask = np.repeat(mask, R, axis=1)
-                self.weights[int(self.dut.cp_entry_o.value)][mask] = data[mask]
+        cocotb.start_soon(self.port.writes())
 
     def copy(self, values: int) -> Descriptor:
         rng = self.rng

@@ -13,4 +13,4 @@ from tests.fpga.rtl.bench import simulate
 @pytest.mark.simulator
 @pytest.mark.parametrize("preset", ["ecp5", "medium", "large"])
 def test_kv_copy(preset: str, tmp_path: Path) -> None:
-    simulate(PRESETS[preset], "kv_copy", "cocotb_kv_copy", tmp_path, env={"PRESET": preset})
+    simulate(PRESETS[preset], "cp_unit", "cocotb_kv_copy", tmp_path, env={"PRESET": preset})
