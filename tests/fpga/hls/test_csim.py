@@ -41,13 +41,20 @@ TINY = PRESETS["tiny"]
 SANITIZERS = ("-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")
 
 
+def same_results(
+    config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes, what: str
+) -> None:
+    """Csim gives the simulator's bytes, for every task."""
+    simulator, simulation = Simulator(config, program, weights), Csim(config, program, weights)
+    for task in range(program.tasks):
+        assert simulation.run([image], task) == [simulator.run(image, task=task)], f"{what}, task {task}"
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_random_programs(name: str) -> None:
     config = CONFIGS[name]
     for seed in range(300, 320):
-        program, weights, image = random_program(config, seed)
-        expected = Simulator(config, program, weights).run(image)
-        assert Csim(config, program, weights).run([image]) == [expected], f"seed {seed}"
+        same_results(config, *random_program(config, seed), f"seed {seed}")
 
 
 @pytest.mark.parametrize("kind", OPERATIONS)
@@ -55,9 +62,7 @@ def test_random_programs(name: str) -> None:
 def test_one_kind(name: str, kind: str) -> None:
     config = CONFIGS[name]
     for seed in range(400, 405):
-        program, weights, image = random_program(config, seed, [kind], size=3)
-        expected = Simulator(config, program, weights).run(image)
-        assert Csim(config, program, weights).run([image]) == [expected], f"seed {seed}"
+        same_results(config, *random_program(config, seed, [kind], size=3), f"seed {seed}")
 
 
 def test_images_do_not_influence_each_other() -> None:
@@ -126,6 +131,19 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return csim.build(folder, SANITIZERS)
 
 
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_no_undefined_behaviour(kind: str, tmp_path: Path, binary: Path) -> None:
+    for seed in range(600, 606):
+        program, weights, image = random_program(TINY, seed, [kind], size=3)
+        files = {"program": program.pack(), "weights": weights, "input": image}
+        for name, data in files.items():
+            (tmp_path / name).write_bytes(data)
+        task = program.tasks - 1
+        csim._run([str(binary), *(str(tmp_path / name) for name in (*files, "output")), str(task)])
+        expected = Simulator(TINY, program, weights).run(image, task=task)
+        assert (tmp_path / "output").read_bytes() == expected, f"seed {seed}"
+
+
 def write(config: AcceleratorConfig, folder: Path) -> Path:
     for path, text in hls.emit(config).items():
         (folder / path).parent.mkdir(exist_ok=True)
@@ -175,6 +193,7 @@ OUTSIDE = [
     ("LOAD_IMAGE", PATCHES | {"first": 2, "image_h": 2}),
     ("STORE", {"words": 1, "row": 4}),
     ("STORE", {"words": 1, "row": 1, "all_rows": 1}),
+    ("STORE", {"words": 1, "offset": 32, "all_rows": 1}),
     ("COPY_KV", {"chunks": 1, "rows": 257}),
     ("COPY_KV", {"chunks": 2, "rows": 8, "entry": 511}),
     ("COPY_KV", {"chunks": 2, "rows": 8, "entry": 511, "values": 1}),
