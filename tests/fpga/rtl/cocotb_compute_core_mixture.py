@@ -193,6 +193,27 @@ async def waits_hold_back(dut: Any) -> None:
 
 
 @cocotb.test()
+async def totals_do_not_overtake_results(dut: Any) -> None:
+    """Short row tiles behind a full accumulator FIFO: divisions of later tiles would be done before results are."""
+    await reset(dut)
+    rng, m = random.Random(7), memories(np.random.default_rng(7))
+    narrow = {"residual": 0, "wide": 0, "o_wide": 0, "o_bank": 0, "table": 0}
+    groups = 8 * CONFIG.tile_groups
+    flood = gemm(rng, k_steps=1, a_stride=1, groups=groups, group=0, entry=0, rows=4 * R, **narrow)
+    half = CONFIG.x_words // 2
+    for other in (attention(rng, heads=2, keys=CONFIG.cols, rows=2 * R, qk_steps=1, v_words=2), flood):
+        means = [
+            combine(rng, rows=8 * R, k=1, groups=1, o_bank=1, residual=0, wide=0, o_wide=0) for _ in range(2)
+        ]
+        means = [
+            Descriptor(d.kind, {**d.fields, "o_stride": 1, "o_addr": half + i * (half // 2)})
+            for i, d in enumerate(means)
+        ]
+        await execute(dut, m, [flood, other, *means])
+        await execute(dut, m, [means[0], other, means[1]])
+
+
+@cocotb.test()
 async def time_of_combine(dut: Any) -> None:
     """Per slot of a column tile: a cycle per word of it and 2 steps. Divisions are made meanwhile."""
     await reset(dut)

@@ -1,4 +1,4 @@
-"""What GEMM, ATTENTION and COMBINE mean (docs/accelerator.md), on arrays of integers: the judge of the compute core's tests."""
+"""What the descriptors of unit MM mean (docs/accelerator.md), on arrays of integers: judge of the core's tests."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ class Memories:
     def run(self, descriptor: Descriptor) -> None:
         """Execute one descriptor; counts the row tiles that MM's progress counter counts."""
         if descriptor.kind == "ATTENTION":
-            return self._attention(descriptor)
-        rows = self.rows(descriptor)
-        for rt in range(-(-rows // self.config.rows)):
-            y = self._gemm(descriptor, rt) if descriptor.kind == "GEMM" else self._combine(descriptor, rt)
-            self._result(descriptor, rt, y, rows - rt * self.config.rows)
+            self._attention(descriptor)
+        else:
+            self._tiles(descriptor)
         self.row_tiles += self.progress(descriptor)
-
-    def rows(self, d: Descriptor) -> int:
-        """Rows that a GEMM or COMBINE computes."""
-        return int(self.lengths[d["queue"] - 1]) if d["queue"] else d["rows"]
 
     def progress(self, d: Descriptor) -> int:
         """By how much the descriptor makes the progress counter grow."""
         if d["queue"]:
             return 1
         return -(-d["rows"] // self.config.rows) * (d["heads"] if d.kind == "ATTENTION" else 1)
+
+    def _tiles(self, d: Descriptor) -> None:
+        rows = int(self.lengths[d["queue"] - 1]) if d["queue"] else d["rows"]
+        for rt in range(-(-rows // self.config.rows)):
+            y = self._gemm(d, rt) if d.kind == "GEMM" else self._combine(d, rt)
+            self._result(d, rt, y, rows - rt * self.config.rows)
 
     def _gemm(self, d: Descriptor, rt: int) -> np.ndarray:
         """Requantized results [R, channels] of one row tile."""
@@ -108,7 +108,6 @@ class Memories:
                 out = clamp(round_shift(acc * factor, d["shift"] + 14) + d["zero"], 0)
                 o = d["o_addr"] + rt * d["o_stride"] + head * d["v_words"]
                 self._write(self.a, o, out, 0, d["rows"] - rt * rows)
-                self.row_tiles += 1
 
     def _columns(self, act: np.ndarray, entry: int, k_steps: int, count: int, cols: int) -> np.ndarray:
         tiles = -(-count // cols)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.simulator
 
 UNITS = (
     "compute_core",
+    "mac_planner",
     "mac_unit",
     "mac_array",
     "post_process",
