@@ -16,6 +16,8 @@ from intaglio.hw.iss.machine import Machine, row_tiles, step_count, wait_index
 from intaglio.hw.iss.memory import Cells, Data, Memories, Memory
 
 BLOCK = 64
+SPILL_BASE = 1 << 20
+"""Where the spill area begins while a program is built; in the end it follows the result."""
 _MAX_STEP = 4
 
 
@@ -40,9 +42,9 @@ class Builder:
     def __init__(self, config: AcceleratorConfig, rng: np.random.Generator, image: bytes) -> None:
         self.config, self.rng = config, rng
         self.weights = bytearray()
-        self.output_bytes = 0
+        self.output_bytes = self.spill_bytes = 0
         self.descriptors: list[Descriptor] = []
-        self.memories = Memories(config, 1 << 20)
+        self.memories = Memories(config, 2 * SPILL_BASE)
         self.machine = Machine(config, self.memories, self.weights, image)
         self.ledger = Ledger(self.memories)
         self.counts = np.zeros(len(UNITS), np.int64)
@@ -180,9 +182,23 @@ class Builder:
         """Store what is left, and close the program."""
         for tensor in list(self.unstored):
             self.give_up(tensor)
-        output = max(self.output_bytes, BLOCK)
-        image = self.machine.image
-        return ProgramFile(self.config.hash, len(image), output, len(self.weights), list(self.descriptors))
+        result, image = max(self.output_bytes, BLOCK), self.machine.image
+        descriptors = [_moved(d, result - SPILL_BASE) for d in self.descriptors]
+        return ProgramFile(
+            self.config.hash,
+            len(image),
+            result + self.spill_bytes,
+            len(self.weights),
+            descriptors,
+            self.spill_bytes,
+        )
+
+
+def _moved(d: Descriptor, distance: int) -> Descriptor:
+    """A descriptor with its place in the spill area moved."""
+    if not (d["spilled"] or d["all_rows"]):
+        return d
+    return replace(d, fields={**d.fields, "offset": d["offset"] + distance})
 
 
 def tiles_of(config: AcceleratorConfig, rows: int) -> int:

@@ -16,9 +16,10 @@ from intaglio.hw.iss.layout import ceil_div, word_count
 from intaglio.hw.iss.program_builder import NoRoomError
 from intaglio.hw.iss.random_data import Geometry
 from intaglio.hw.iss.random_mixture import Mixture
+from intaglio.hw.iss.random_spill import Spills
 from intaglio.hw.iss.random_writer import Writer
 
-KINDS = ("gemm", "layernorm", "attention", "image", "mixture")
+KINDS = ("gemm", "layernorm", "attention", "image", "mixture", "spill")
 
 
 def random_program(
@@ -35,11 +36,16 @@ def random_program(
     writer = _Writer(config, np.random.default_rng(seed))
     for _ in range(size):
         writer.operation(str(writer.dice.choice(kinds or KINDS)))
+    writer.spills.finish()
     return writer.builder.finish(), bytes(writer.builder.weights), writer.image
 
 
 class _Writer(Writer):
     """Adds one random operation at a time."""
+
+    def __init__(self, config: AcceleratorConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.spills = Spills(self)
 
     def operation(self, kind: str) -> None:
         """One operation; where memories are too small for it, only a part of its loads."""
@@ -49,6 +55,7 @@ class _Writer(Writer):
             "attention": self._attention,
             "image": self._image,
             "mixture": Mixture(self).add,
+            "spill": self.spills.add,
         }
         try:
             make[kind]()
