@@ -1,93 +1,107 @@
-"""LUT and FF: per module a sum of terms in the configuration's sizes, whose coefficients are fitted to Yosys' counts."""
+"""LUT and FF: per module a sum of terms in the configuration's sizes, whose coefficients are fitted to Yosys' counts.
+
+LUTs that hold the bits of memories are not in it: they follow from the memories' shapes.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
-from math import log2
 from pathlib import Path
 
 from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.hw.resources.memories import Mapped, Memory
+
+Held = Sequence[tuple[Memory, Mapped]]
+"""The memories of a configuration, and what each became."""
 
 
-def terms(c: AcceleratorConfig) -> dict[str, float]:
+def terms(c: AcceleratorConfig, held: Held) -> dict[str, float]:
     """Sizes of the configuration that amounts are proportional to."""
-    words = c.max_keys // c.depth
+    lanes, engines = c.rows * c.depth // 2, c.weight_ports + 2
+    queued = any(m.words == c.burst * c.outstanding and m.number == engines and not b.bram36 for m, b in held)
     return {
         "1": 1,
         "ports": c.weight_ports,
         "beat": c.depth,
         "port_beat": c.weight_ports * c.depth,
+        "engine": engines,
+        "engine_beat": engines * c.depth,
+        "engine_queue": engines * c.depth * queued,
         "row": c.rows,
-        "word": c.rows * c.depth,
-        "group": c.group,
-        "lane": c.lanes,
-        "lane_keys": c.lanes * words,
-        "row_keys": c.rows * log2(c.max_keys),
+        "row_keys": c.rows * (c.max_keys - 1).bit_length(),
+        "lane": lanes,
+        "group": c.depth // 2,
         "column": c.cols,
         "entry": c.cols * c.depth,
+        "enable": c.cols * c.depth / c.rows,
         "square": c.depth**2,
-        "entry_row": c.cols * c.depth / c.rows,
-        "port_engines": c.weight_ports + 2,
         "sum": c.rows * c.cols,
+        "sum_of_two": c.rows * c.cols * (c.depth == 16),
         "product": c.rows * c.cols * c.depth,
+        "block_banks": sum(m.number * m.bits * _stages(b.banks) for m, b in held if b.bram36),
+        "spread_banks": sum(m.number * m.bits * _stages(b.banks) for m, b in held if b.lut),
     }
+
+
+def _stages(banks: int) -> float:
+    """LUT6 per bit that choose one of `banks`."""
+    return 0 if banks == 1 else max(1, banks / 4)
 
 
 MODULES: dict[str, tuple[str, ...]] = {
     "accel_regs": ("1",),
     "accelerator": ("1", "ports"),
-    "axi_read_engine": ("port_engines",),
+    "axi_read_engine": ("engine",),
     "axi_write_engine": ("1",),
     "compute_core": ("1",),
     "descriptor_check": ("1",),
     "fifo_lut": ("1", "ports"),
-    "fifo_ram": ("1", "ports"),
-    "io_unit": ("1", "beat", "word"),
-    "kv_copy": ("1", "square", "entry_row", "word"),
-    "layernorm_fetch": ("1", "word"),
+    "fifo_ram": ("1", "engine", "engine_beat", "engine_queue"),
+    "io_unit": ("1", "beat", "lane"),
+    "kv_copy": ("1", "square", "enable", "lane"),
+    "layernorm_fetch": ("1", "lane"),
     "layernorm_lane": ("row",),
     "layernorm_rsqrt": ("row",),
-    "layernorm_unit": ("1", "row", "word"),
-    "mac_array": ("1", "row", "word", "column", "entry", "sum", "product"),
+    "layernorm_unit": ("1", "row", "lane"),
+    "mac_array": ("1", "row", "lane", "column", "entry", "sum", "sum_of_two", "product"),
     "mac_chain": ("product",),
-    "mac_unit": ("1", "row", "word"),
+    "mac_unit": ("1", "row", "lane"),
     "norm_buffer": ("1",),
-    "param_buffer": ("1",),
+    "param_buffer": ("1", "beat"),
     "post_lane": ("lane",),
-    "post_process": ("1", "row", "group", "lane", "word"),
+    "post_process": ("1", "row", "group", "lane"),
     "round_clamp": ("lane",),
-    "scratchpad": ("1", "word"),
+    "scratchpad": ("1", "lane", "block_banks"),
     "sequencer": ("1", "beat"),
-    "softmax_unit": ("1", "row", "lane", "lane_keys", "row_keys"),
+    "softmax_unit": ("1", "row", "lane", "row_keys", "spread_banks"),
     "table_ram": ("lane",),
-    "weight_buffer": ("ports", "column", "entry"),
+    "weight_buffer": ("ports", "column", "entry", "enable"),
     "weight_loader": ("1", "ports", "port_beat"),
 }
 """Terms of every module; a module is called what its source calls it, and counts with all its instances."""
 
+Coefficients = dict[str, dict[str, float]]
+"""For "lut" and "ff": a coefficient per term."""
+
 
 @cache
-def coefficients() -> dict[str, dict[str, dict[str, float]]]:
-    """By family and multiplier: for LUT and FF, a coefficient per term, of all modules together."""
+def coefficients(family: str, multiplier: str) -> Coefficients:
+    """Those of all modules together; the array has two versions ("mac_array generic", "mac_array dsp48e2")."""
     path = Path(__file__).with_name("coefficients.json")
-    by_module = json.loads(path.read_text(encoding="utf-8"))["coefficients"]
-    return {
-        key: {kind: _summed(modules, kind) for kind in ("lut", "ff")} for key, modules in by_module.items()
-    }
-
-
-def _summed(modules: dict[str, dict[str, dict[str, float]]], kind: str) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for module in modules.values():
-        for term, value in module[kind].items():
-            total[term] = total.get(term, 0) + value
+    modules = json.loads(path.read_text(encoding="utf-8"))["coefficients"][family]
+    total: Coefficients = {"lut": {}, "ff": {}}
+    for name, module in modules.items():
+        if " " not in name or name.endswith(f" {multiplier}"):
+            for kind, known in module.items():
+                for term, value in known.items():
+                    total[kind][term] = total[kind].get(term, 0) + value
     return total
 
 
-def fabric(c: AcceleratorConfig, family: str) -> tuple[int, int]:
-    """LUT and FF of the accelerator."""
-    known = coefficients()[f"{family} {c.multiplier}"]
-    sizes = terms(c)
+def fabric(c: AcceleratorConfig, family: str, held: Held) -> tuple[int, int]:
+    """LUT without those that hold memories, and FF, of the accelerator."""
+    known, sizes = coefficients(family, c.multiplier), terms(c, held)
     lut, ff = (sum(value * sizes[name] for name, value in known[kind].items()) for kind in ("lut", "ff"))
     return round(lut), round(ff)

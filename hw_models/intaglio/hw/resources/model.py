@@ -11,7 +11,7 @@ from typing import Any
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.errors import InputError
 from intaglio.hw.resources.fabric import fabric
-from intaglio.hw.resources.memories import blocks, memories
+from intaglio.hw.resources.memories import mapped, memories
 from intaglio.hw.resources.multipliers import multipliers
 from intaglio.target import FpgaTarget
 
@@ -55,9 +55,11 @@ def estimate_resources(config: AcceleratorConfig, family: str, *, uram: bool = F
     Raises InputError for a family that is not known, or that lacks the configuration's multipliers.
     """
     _check(config, family)
-    lut, ff = fabric(config, family)
-    bram = sum(memory.number * blocks(memory, family) for memory in memories(config))
-    return Resources(multipliers(config, family), bram, 0, lut, ff)
+    held = [(memory, mapped(memory, family)) for memory in memories(config)]
+    logic, ff = fabric(config, family, held)
+    bram = sum(memory.number * cells.bram36 for memory, cells in held)
+    lutram = sum(memory.number * cells.lut for memory, cells in held)
+    return Resources(multipliers(config, family), bram, 0, logic + lutram, ff)
 
 
 def _check(config: AcceleratorConfig, family: str) -> None:

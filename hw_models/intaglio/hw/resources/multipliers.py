@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from intaglio.accelerator.config import CHAIN, AcceleratorConfig
+from typing import NamedTuple
 
-LANE = {"ultrascale+": (4, 9), "7-series": (4, 9), "ecp5": (4, 9)}
-"""DSP blocks of a lane that requantizes and adds, and of a row's LayerNorm lane with its square."""
+from intaglio.accelerator.config import AcceleratorConfig
+
+
+class Blocks(NamedTuple):
+    """DSP blocks of a family: of a result's lane, of a row's LayerNorm, of a zero point's product, of the checks."""
+
+    lane: int
+    norm: int
+    zero_point: int
+    check: int
+
+
+BLOCKS = {
+    "ultrascale+": Blocks(4, 10, 1, 1),
+    "7-series": Blocks(4, 10, 1, 1),
+    "ecp5": Blocks(8, 10, 2, 4),
+}
+"""A product of more bits than a block multiplies takes several: 18 x 18 on an ECP5, 25 or 27 x 18 on the others."""
 
 
 def multipliers(c: AcceleratorConfig, family: str) -> int:
-    """DSP blocks of the accelerator."""
-    lane, norm = LANE[family]
-    array = (
-        c.rows * c.cols * c.depth
-        if c.multiplier == "generic"
-        else c.rows * c.cols // 2 * (c.depth // CHAIN) * CHAIN
+    """DSP blocks of the accelerator. A DSP48E2 of the packed array makes two products."""
+    blocks = BLOCKS[family]
+    array = c.macs if c.multiplier == "generic" else c.macs // 2
+    return (
+        array
+        + blocks.lane * c.lanes
+        + blocks.norm * c.rows
+        + blocks.zero_point * (c.rows + c.group)
+        + blocks.check
     )
-    zero_points = c.group + c.rows
-    return array + lane * c.lanes + (norm + 1) * c.rows + zero_points + 1

@@ -1,0 +1,269 @@
+"""Fits the resource model to Yosys' counts, and compares it with whole designs (docs/models.md).
+
+    python benchmarks/resources.py FOLDER                fit to the counts in FOLDER, compare, write the package's files
+    python benchmarks/resources.py FOLDER --synthesize   first synthesize the configurations that FOLDER lacks
+
+FOLDER holds what `intaglio synthesize --flow yosys --json` prints, one file per configuration and family:
+NAME.FAMILY.json. Modules that were synthesized before come from the cache. A fit is least squares of relative errors,
+coefficients not negative; errors are also given of a fit that has not seen the configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intaglio import synthesis
+from intaglio.accelerator.config import PRESETS, AcceleratorConfig
+from intaglio.backends.fpga import rtl
+from intaglio.hw import resources
+from intaglio.hw.resources import fabric
+from intaglio.hw.resources.memories import mapped, memories
+from intaglio.target import FpgaTarget, find
+
+PACKAGE = Path(resources.__file__).parent
+BOARDS = {"ultrascale+": "zcu102", "7-series": "arty-a7", "ecp5": "ulx3s"}
+ARRAY = ("mac_array", "mac_chain")
+"""Modules that differ by the multiplier."""
+KINDS = ("dsp", "bram36", "lut", "ff")
+
+SMALL = {"weight_entries": 512, "a_words": 1024, "x_words": 512, "param_groups": 128, "norm_channels": 256}
+
+
+def _small(rows: int, cols: int, depth: int, **more: Any) -> AcceleratorConfig:
+    return AcceleratorConfig(rows=rows, cols=cols, depth=depth, **(SMALL | more))  # type: ignore[arg-type]
+
+
+def _of(name: str) -> AcceleratorConfig:
+    target = find(name)
+    assert isinstance(target, FpgaTarget)
+    return target.accelerator
+
+
+CONFIGURATIONS: dict[str, tuple[AcceleratorConfig, tuple[str, ...]]] = {
+    "tiny": (PRESETS["tiny"], ("ultrascale+", "ecp5")),
+    "ecp5": (PRESETS["ecp5"], ("ecp5", "ultrascale+")),
+    "ulx3s": (_of("ulx3s"), ("ecp5",)),
+    "1x16x16": (
+        _small(1, 16, 16, max_keys=128, experts=8, weight_ports=2, multiplier="generic"),
+        ("ecp5", "ultrascale+", "7-series"),
+    ),
+    "2x24x8": (
+        _small(2, 24, 8, max_keys=120, experts=0, weight_ports=1, multiplier="generic"),
+        ("ecp5", "7-series"),
+    ),
+    "1x8x8 packed": (_small(1, 8, 8, max_keys=64, experts=4, weight_ports=1), ("ultrascale+",)),
+    "4x16x16 packed": (
+        _small(4, 16, 16, max_keys=512, experts=32, weight_ports=2, burst=8, outstanding=2),
+        ("ultrascale+",),
+    ),
+    "2x32x16 packed": (
+        _small(2, 32, 16, max_keys=128, experts=8, weight_ports=8, table_slots=8),
+        ("ultrascale+",),
+    ),
+    "8x16x8 packed": (
+        _small(8, 16, 8, experts=16, weight_ports=2, table_slots=2, burst=8, outstanding=4),
+        ("ultrascale+",),
+    ),
+    "2x48x8 packed": (_small(2, 48, 8, max_keys=240, experts=12, weight_ports=4), ("ultrascale+",)),
+    "arty-a7": (_of("arty-a7"), ("7-series",)),
+    "ultra96v2": (_of("ultra96v2"), ("ultrascale+",)),
+    "zcu102": (_of("zcu102"), ("ultrascale+",)),
+}
+
+Count = dict[str, float]
+"""LUT without memories, and FF."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What Yosys counted: in all, and per module (all instances of it together)."""
+
+    name: str
+    family: str
+    config: AcceleratorConfig
+    total: dict[str, float]
+    lutram: int
+    modules: dict[str, Count]
+    tool: str
+
+    @property
+    def held(self) -> fabric.Held:
+        return [(memory, mapped(memory, self.family)) for memory in memories(self.config)]
+
+
+def read(name: str, family: str, config: AcceleratorConfig, path: Path) -> Sample:
+    report = json.loads(path.read_text(encoding="utf-8"))
+    modules: dict[str, Count] = defaultdict(lambda: {"lut": 0, "ff": 0})
+    for module in report["modules"]:
+        own, base = module["own"], re.sub(r"_\d+$", "", module["name"])
+        count = modules[f"{base} {config.multiplier}" if base in ARRAY else base]
+        count["lut"] += module["instances"] * (own["lut"] - own["lut_ram"])
+        count["ff"] += module["instances"] * own["ff"]
+    total = report["resources"]
+    amounts = {kind: total[kind] for kind in KINDS}
+    return Sample(name, family, config, amounts, total["lut_ram"], dict(modules), report["tool"])
+
+
+def fit(samples: list[Sample]) -> dict[str, fabric.Coefficients]:
+    """By module: coefficients of its terms for LUT and FF."""
+    result: dict[str, fabric.Coefficients] = {}
+    for module in sorted({name for sample in samples for name in sample.modules}):
+        names = fabric.MODULES[module.split()[0]]
+        having = [sample for sample in samples if module in sample.modules]
+        sizes = [fabric.terms(sample.config, sample.held) for sample in having]
+        rows = np.array([[size[name] for name in names] for size in sizes], dtype=np.float64)
+        result[module] = {}
+        for kind in ("lut", "ff"):
+            values = np.array([sample.modules[module][kind] for sample in having], dtype=np.float64)
+            found = non_negative(rows, values)
+            result[module][kind] = {
+                n: round(float(v), 4) for n, v in zip(names, found, strict=True) if v > 1e-6
+            }
+    return result
+
+
+def non_negative(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients of least relative squared error (of several, the smallest); none is negative."""
+    scale = np.maximum(rows.max(axis=0), 1)
+    weights = 1 / np.maximum(values, 0.01 * max(values.max(), 1))
+    a = rows / scale * weights[:, None]
+    kept = list(np.flatnonzero(rows.max(axis=0) > 0))
+    result = np.zeros(rows.shape[1])
+    while kept:
+        found = np.linalg.lstsq(a[:, kept], values * weights, rcond=1e-9)[0]
+        if found.min() >= 0:
+            result[kept] = found / scale[kept]
+            break
+        # The most negative goes, and the others are fitted anew.
+        del kept[int(found.argmin())]
+    return result
+
+
+def predict(sample: Sample, known: dict[str, fabric.Coefficients]) -> Count:
+    """LUT and FF in all. A module that no coefficients are known of counts nothing."""
+    sizes = fabric.terms(sample.config, sample.held)
+    total = {"lut": float(sum(memory.number * cells.lut for memory, cells in sample.held)), "ff": 0.0}
+    for module in sample.modules:
+        for kind, of_terms in known.get(module, {}).items():
+            total[kind] += sum(value * sizes[term] for term, value in of_terms.items())
+    return total
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One configuration: Yosys' amounts, the model's, and those of a fit that has not seen it (LUT and FF)."""
+
+    sample: Sample
+    model: dict[str, float]
+    unseen: Count | None
+
+    def error(self, kind: str) -> float:
+        return self.model[kind] / self.sample.total[kind] - 1
+
+    def unseen_error(self, kind: str) -> float | None:
+        return None if self.unseen is None else self.unseen[kind] / self.sample.total[kind] - 1
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.sample.name,
+            "family": self.sample.family,
+            "configuration": self.sample.config.model_dump(),
+            "yosys": self.sample.total,
+            "model": self.model,
+            "error": {kind: self.error(kind) for kind in KINDS},
+            "unseen_error": {kind: self.unseen_error(kind) for kind in ("lut", "ff")},
+        }
+
+
+def compare(samples: list[Sample]) -> list[Comparison]:
+    """The model as the package has it now, and for each configuration a fit to all others."""
+    found = []
+    for sample in samples:
+        estimate = resources.estimate_resources(sample.config, sample.family)
+        others = [other for other in samples if other.family == sample.family and other.name != sample.name]
+        seen = {module for other in others for module in other.modules}
+        unseen = predict(sample, fit(others)) if seen >= set(sample.modules) else None
+        found.append(Comparison(sample, {kind: getattr(estimate, kind) for kind in KINDS}, unseen))
+    return found
+
+
+def table(found: list[Comparison]) -> str:
+    """Markdown."""
+    amounts = "Yosys | model | error, % | unseen, %"
+    lines = [f"| configuration | family | DSP | BRAM36 | LUT: {amounts} | FF: {amounts} |", "|---" * 12 + "|"]
+    for one in found:
+        cells = [one.sample.name, one.sample.family, _exact(one, "dsp"), _exact(one, "bram36")]
+        for kind in ("lut", "ff"):
+            unseen = one.unseen_error(kind)
+            cells += [f"{one.sample.total[kind]:,}", f"{one.model[kind]:,}", f"{100 * one.error(kind):+.1f}"]
+            cells += ["-" if unseen is None else f"{100 * unseen:+.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _exact(one: Comparison, kind: str) -> str:
+    counted, modelled = one.sample.total[kind], one.model[kind]
+    return f"{counted:,g} = {modelled:,g}" if counted == modelled else f"**{counted:,g}, not {modelled:,g}**"
+
+
+def synthesize(name: str, family: str, config: AcceleratorConfig, path: Path) -> None:
+    emitted = rtl.emit(config)
+    board = find(BOARDS[family])
+    assert isinstance(board, FpgaTarget)
+    files = {file: emitted[file] for file in rtl.sources(emitted, "rtl")}
+    target = board.model_copy(update={"accelerator": config})
+    out = path.with_suffix("")
+    out.mkdir(parents=True, exist_ok=True)
+    design = synthesis.Design(files, "accelerator", None, target)
+    report = synthesis.synthesize(design, out, lambda line: print(f"{name}, {family}: {line}", flush=True), 1)
+    path.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--synthesize", action="store_true")
+    options = parser.parse_args()
+    samples = []
+    for name, (config, families) in CONFIGURATIONS.items():
+        for family in families:
+            path = options.folder / f"{name.replace(' ', '-')}.{family}.json"
+            if options.synthesize and not path.exists():
+                synthesize(name, family, config, path)
+            if path.exists():
+                samples.append(read(name, family, config, path))
+    by_family = {family: [s for s in samples if s.family == family] for family in BOARDS}
+    coefficients = {family: fit(of_family) for family, of_family in by_family.items()}
+    data = [
+        {"name": s.name, "family": s.family, "configuration": s.config.model_dump(), "modules": s.modules}
+        for s in samples
+    ]
+    _write("coefficients.json", {"fitted": samples[0].tool, "coefficients": coefficients, "data": data})
+    fabric.coefficients.cache_clear()
+    found = compare(samples)
+    worst = {kind: max(abs(one.error(kind)) for one in found) for kind in KINDS}
+    _write(
+        "validation.json",
+        {"tool": samples[0].tool, "bounds": worst, "configurations": [one.as_json() for one in found]},
+    )
+    print(table(found))
+    print({kind: f"{100 * value:.1f} %" for kind, value in worst.items()})
+
+
+def _write(name: str, values: dict[str, Any]) -> None:
+    (PACKAGE / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
