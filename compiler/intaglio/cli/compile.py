@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from intaglio.cli.tables import facts, total
 
 if TYPE_CHECKING:
     from intaglio.artifact import Artifact
+    from intaglio.target import Target
 
 
 @command
@@ -73,17 +74,17 @@ def compile_(
             dump_ir=dump_ir,
             progress=progress,
         )
-    return _result(artifact, chosen.name, output)
+    return _result(artifact, chosen, output)
 
 
-def _result(artifact: Artifact, target: str, output: Path) -> Result:
+def _result(artifact: Artifact, target: Target, output: Path) -> Result:
     from intaglio.inspection import summarize
 
     summary = summarize(artifact.program)
     program = artifact.program
-    values = {
+    values: dict[str, Any] = {
         "output": str(output),
-        "target": target,
+        "target": target.name,
         "input": {
             "dtype": program.tensors[program.input].dtype,
             "shape": list(program.tensors[program.input].shape),
@@ -96,5 +97,18 @@ def _result(artifact: Artifact, target: str, output: Path) -> Result:
         "macs": summary.macs,
         "float_ops": summary.float_ops,
     }
-    view = facts({"compiled": output, "target": target, "work": total(summary)})
-    return Result(values, [view])
+    shown: dict[str, Any] = {"compiled": output, "target": target.name, "work": total(summary)}
+    if target.kind == "fpga":
+        shown |= _spilling(artifact, values)
+    return Result(values, [facts(shown)])
+
+
+def _spilling(artifact: Artifact, values: dict[str, Any]) -> dict[str, str]:
+    """Add to `values` what an accelerator's program spills; a line if there is anything."""
+    from intaglio.backends import fpga
+    from intaglio.backends.fpga.listing import Spilling
+
+    compiled = fpga.load(artifact)
+    spilling = Spilling.of(compiled.program, compiled.config)
+    values["spilling"] = spilling.as_json()
+    return {"spilled": str(spilling)} if spilling.area else {}

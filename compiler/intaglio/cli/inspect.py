@@ -61,8 +61,9 @@ def inspect(
 
 def _listing(path: Path) -> Result:
     from intaglio import artifact
+    from intaglio.backends import fpga
     from intaglio.backends.fpga import MAP, PROGRAM
-    from intaglio.backends.fpga.listing import listing
+    from intaglio.backends.fpga.listing import Spilling, listing
 
     if not path.is_dir():
         raise InputError(f"--program: {path} is no output folder of intaglio compile for an FPGA target.")
@@ -73,7 +74,11 @@ def _listing(path: Path) -> Result:
         raise ArtifactError(f"{path / PROGRAM}: {error}") from error
     columns = {"": "right", "descriptor": "left", "waits for": "left", "fields": "left", "for": "left"}
     rows = [(line.index, line.descriptor.kind, line.waits, line.fields, line.comment) for line in lines]
-    return Result({"program": [line.as_json() for line in lines]}, [table("", columns, rows)])
+    loaded = fpga.load(compiled)
+    spilling = Spilling.of(loaded.program, loaded.config)
+    notes = [f"spilled: {spilling}"] if spilling.area else []
+    values = {"program": [line.as_json() for line in lines], "spilling": spilling.as_json()}
+    return Result(values, [table("", columns, rows), *notes])
 
 
 def _program(path: Path, batch: int) -> Program:

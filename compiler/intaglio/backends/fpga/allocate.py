@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.backends.fpga.operations import Buffer, Experts, Gemm, Operation
-from intaglio.errors import UnsupportedError
 
 
 @dataclass(eq=False)
@@ -36,20 +35,10 @@ class Addresses:
 
 
 def allocate(operations: Sequence[Operation], config: AcceleratorConfig) -> Addresses:
-    """Addresses in banks A and X. Raises UnsupportedError saying how many words are needed where they do not fit."""
+    """Addresses in banks A and X, which may exceed the configuration's."""
     regions, places = _regions(operations, config)
     words = {bank: place([r for r in regions if r.bank == bank]) for bank in "AX"}
-    for bank, key in (("A", "a_words"), ("X", "x_words")):
-        _check(bank, key, words[bank], getattr(config, key))
     return Addresses(config, {b: r.address + offset for b, (r, offset) in places.items()}, words)
-
-
-def _check(bank: str, key: str, needed: int, available: int) -> None:
-    if needed > available:
-        raise UnsupportedError(
-            f"the model's activations need {needed} words of scratchpad bank {bank}, the configuration has "
-            f"{available}; raise {key} in the configuration to at least {needed}."
-        )
 
 
 def _regions(

@@ -6,7 +6,7 @@ taken for which the fewest beats are moved from and to external memory; with mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.backends.fpga.allocate import allocate, buffers_of
@@ -15,7 +15,7 @@ from intaglio.backends.fpga.emit import copies_per_head
 from intaglio.backends.fpga.graph import Graph
 from intaglio.backends.fpga.lower import lower
 from intaglio.backends.fpga.operations import Attention, Experts, Fill, Gemm, Operation, Spill
-from intaglio.backends.fpga.spill import Paged, page
+from intaglio.backends.fpga.spill import Paged, least_words, page
 from intaglio.errors import UnsupportedError
 
 MOST_COPIES = 255
@@ -25,13 +25,24 @@ MOST_COPIES = 255
 def fit(graph: Graph, config: AcceleratorConfig) -> Paged:
     """Operations and addresses. Raises UnsupportedError where they do not fit, saying what is missing."""
     operations = lower(graph, config)
-    try:
-        return Paged(operations, allocate(operations, config), 0)
-    except UnsupportedError as error:
-        found = _best(graph, config, operations)
-        if found is None:
-            raise error
-        return found
+    addresses = allocate(operations, config)
+    if addresses.words["A"] <= config.a_words and addresses.words["X"] <= config.x_words:
+        return Paged(operations, addresses, 0)
+    found = _best(graph, config, operations)
+    if found is None:
+        raise _refusal(graph, config, addresses.words)
+    return found
+
+
+def _refusal(graph: Graph, config: AcceleratorConfig, whole: Mapping[str, int]) -> UnsupportedError:
+    """What the finest cut lacks."""
+    least = least_words(cut(lower(graph, config, 1), config, config.cols), config)
+    bank, key = ("A", "a_words") if least["A"] > config.a_words else ("X", "x_words")
+    return UnsupportedError(
+        f"even spilled to external memory, the model's activations need {least[bank]} words of scratchpad bank {bank} "
+        f"at a time, the configuration has {getattr(config, key)}; raise {key} in the configuration to at least "
+        f"{least[bank]}, or to {whole[bank]} to spill none."
+    )
 
 
 def _best(graph: Graph, config: AcceleratorConfig, whole: Sequence[Operation]) -> Paged | None:
@@ -39,12 +50,12 @@ def _best(graph: Graph, config: AcceleratorConfig, whole: Sequence[Operation]) -
     best, least = None, 0
     heads = max((op.heads for op in whole if isinstance(op, Attention)), default=1)
     counts = [n for n in range(heads, 0, -1) if heads % n == 0]
-    lowered = {n: lower(graph, config, n) for n in counts}
+    lowered: dict[int, list[Operation]] = {}
     for rows in _chunks(whole, config):
         for count in counts:
-            operations = lowered[count]
-            if rows:
-                operations = cut(operations, config, rows)
+            if count not in lowered:
+                lowered[count] = lower(graph, config, count)
+            operations = cut(lowered[count], config, rows) if rows else lowered[count]
             loads = sum(_weight_beats(op, config) for op in operations)
             if best is not None and loads >= least:
                 return best

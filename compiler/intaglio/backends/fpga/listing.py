@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import BY_NAME, Descriptor, ProgramFile
 
 
@@ -41,6 +42,36 @@ class Line:
     def waits(self) -> str:
         """`mm>=12+i` waits, per row tile or head i, for progress 12 + i of the MAC unit."""
         return " ".join(_wait(unit, base, step) for unit, (base, step) in self.descriptor.waits.items())
+
+
+@dataclass(frozen=True)
+class Spilling:
+    """What a program moves because its activations exceed the scratchpads: per image, to external memory and back.
+
+    `area`: bytes of external memory that this takes; 0 where all fits.
+    """
+
+    area: int
+    spills: int
+    spilled_bytes: int
+    fills: int
+    filled_bytes: int
+
+    @staticmethod
+    def of(program: ProgramFile, config: AcceleratorConfig) -> Spilling:
+        spills = [d["words"] for d in program.descriptors if d.kind == "STORE" and d["all_rows"]]
+        fills = [d["words"] for d in program.descriptors if d.kind == "LOAD_ROWS" and d["spilled"]]
+        size = config.word_bytes
+        return Spilling(program.spill_bytes, len(spills), sum(spills) * size, len(fills), sum(fills) * size)
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.area:,} bytes of external memory; per image {self.spills:,} spills of {self.spilled_bytes:,} "
+            f"bytes, {self.fills:,} fills of {self.filled_bytes:,} bytes"
+        )
 
 
 def _wait(unit: str, base: int, step: int) -> str:

@@ -226,7 +226,8 @@ class _Lowering:
         """Constants for the columns of `buffer` and of `a`."""
         columns = buffer.columns
         real, index = columns >= 0, np.maximum(columns, 0)
-        weight = np.where(real[:, None], self._weight(product, a, of.weight)[index], 0).astype(np.int8)
+        weight = self._weight(product, a, of.weight[index]).astype(np.int8, copy=False)
+        weight[~real] = 0
         bias, multiplier, shift = (
             np.where(real, values[index].astype(np.int64), filler)
             for values, filler in ((of.bias, 0), (of.multiplier, 0), (of.shift, 1))
@@ -237,7 +238,7 @@ class _Lowering:
         return Constants(weight, bias, multiplier, shift)
 
     def _weight(self, product: Product, a: Buffer, given: Array) -> Array:
-        """Weights int8 [channels, a's columns]: the depth in the order in which `a` holds it."""
+        """Weights [channels, a's columns], a new array: the depth in the order in which `a` holds it."""
         if product.source is None:
             extra = len(a.columns) - given.shape[1]
             return np.pad(given, ((0, 0), (0, extra)))

@@ -2,14 +2,15 @@
 
 Operations are taken in order. A buffer gets a place, the first that is free, when an operation needs it. Where none is
 free, the buffer whose next use is farthest leaves the bank, then the next, until there is room; it is spilled unless
-external memory has it already. A buffer that comes back is filled just before the operation that reads it, and is
-another `Buffer` from then on.
+external memory has it already. If that is not enough, because what the operation needs lies scattered, that leaves too
+and comes back packed. A buffer that comes back is filled just before the operation that reads it, and is another
+`Buffer` from then on.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -29,20 +30,51 @@ class Paged:
 
 
 def page(operations: Sequence[Operation], config: AcceleratorConfig) -> Paged | None:
-    """Addresses for all buffers, with what does not fit spilled; None if one operation's do not fit together."""
+    """Addresses for all buffers, with what does not fit spilled; None if the buffers of one operation do not fit."""
+    least = least_words(operations, config)
+    if least["A"] > config.a_words or least["X"] > config.x_words:
+        return None
     pager = _Pager(operations, config)
     for index, operation in enumerate(operations):
-        if not pager.run(index, operation):
-            return None
+        pager.run(index, operation)
     spill_bytes = _place_slots(pager.operations, config)
     return Paged(pager.operations, Addresses(config, pager.addresses, pager.most), spill_bytes)
+
+
+def least_words(operations: Sequence[Operation], config: AcceleratorConfig) -> dict[str, int]:
+    """Words of each bank that the operation with the largest buffers needs."""
+    uses = _uses(operations)
+    least = {"A": 0, "X": 0}
+    for index, operation in enumerate(operations):
+        over = _over(index, operation, uses)
+        needed = [b for b in dict.fromkeys(buffers_of(operation)) if b is not over]
+        for bank in least:
+            words = sum(buffer.words(config) for buffer in needed if buffer.bank == bank)
+            least[bank] = max(least[bank], words)
+    return least
+
+
+def _uses(operations: Sequence[Operation]) -> dict[Buffer, list[int]]:
+    """For every buffer the operations that name it."""
+    uses: dict[Buffer, list[int]] = {}
+    for index, operation in enumerate(operations):
+        for buffer in dict.fromkeys(buffers_of(operation)):
+            uses.setdefault(buffer, []).append(index)
+    return uses
+
+
+def _over(index: int, operation: Operation, uses: Mapping[Buffer, Sequence[int]]) -> Buffer | None:
+    """The result of operation `index`, if it takes its residual's place, which is not needed any more."""
+    residual, out = in_place(operation)
+    if residual is None or out is None:
+        return None
+    return out if uses[residual][-1] == uses[out][0] == index else None
 
 
 @dataclass
 class _State:
     """A buffer: where it lives (None: in no bank), its copy in external memory, whether that is out of date."""
 
-    uses: list[int]
     here: Buffer | None = None
     slot: Slot | None = None
     changed: bool = True
@@ -59,18 +91,20 @@ class _Pager:
         self.operations: list[Operation] = []
         self.addresses: dict[Buffer, int] = {}
         self.states: dict[Buffer, _State] = {}
-        for index, operation in enumerate(operations):
-            for buffer in dict.fromkeys(buffers_of(operation)):
-                self.states.setdefault(buffer, _State([])).uses.append(index)
+        self.uses = _uses(operations)
+        for buffer in self.uses:
+            self.states[buffer] = _State()
 
-    def run(self, index: int, operation: Operation) -> bool:
-        """Bring an operation's buffers into the banks, and append it; whether they fit."""
+    def run(self, index: int, operation: Operation) -> None:
+        """Bring an operation's buffers into the banks, and append it."""
         needed = list(dict.fromkeys(buffers_of(operation)))
-        over = self._over(index, operation)
-        missing = [b for b in needed if self.states[b].here is None and b is not over]
-        for buffer in sorted(missing, key=lambda b: -b.words(self.config)):
-            if not self._bring(index, operation, buffer, needed):
-                return False
+        over = _over(index, operation, self.uses)
+        if not self._bring_all(index, operation, [b for b in needed if b is not over]):
+            for bank in self.banks.values():
+                for buffer in list(bank):
+                    self._leave(buffer, operation)
+            packed = self._bring_all(index, operation, [b for b in needed if b is not over])
+            assert packed
         if over is not None:
             self._replace(over, operation)
         known = {buffer: self.states[buffer].here for buffer in needed}
@@ -78,16 +112,13 @@ class _Pager:
         if operation.writes is not None:
             self.states[operation.writes].changed = True
         for buffer in needed:
-            if self.states[buffer].uses[-1] == index:
+            if self.uses[buffer][-1] == index:
                 self.banks[buffer.bank].pop(buffer, None)
-        return True
 
-    def _over(self, index: int, operation: Operation) -> Buffer | None:
-        """The result, if it takes its residual's place: the residual is not needed any more."""
-        residual, out = in_place(operation)
-        if residual is None or out is None or self.states[residual].uses[-1] > index:
-            return None
-        return out if self.states[out].uses[0] == index else None
+    def _bring_all(self, index: int, operation: Operation, needed: Sequence[Buffer]) -> bool:
+        missing = [buffer for buffer in needed if self.states[buffer].here is None]
+        missing.sort(key=lambda buffer: -buffer.words(self.config))
+        return all(self._bring(index, operation, buffer, needed) for buffer in missing)
 
     def _replace(self, out: Buffer, operation: Operation) -> None:
         residual, _ = in_place(operation)
@@ -122,7 +153,7 @@ class _Pager:
         return True
 
     def _next_use(self, buffer: Buffer, index: int) -> int:
-        uses = self.states[buffer].uses
+        uses = self.uses[buffer]
         return uses[bisect_right(uses, index)]
 
     def _gap(self, bank: str, words: int, leaving: Sequence[Buffer]) -> int | None:
