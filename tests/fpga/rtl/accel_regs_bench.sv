@@ -39,6 +39,7 @@ module accel_regs_bench
   output logic [31:0]               watchdog_o,
   output logic [ADDR_BITS-1:0]      program_base_o,
   output logic [31:0]               program_count_o,
+  output logic [31:0]               task_o,
   output logic [ADDR_BITS-1:0]      weights_base_o,
   output logic [ADDR_BITS-1:0]      input_base_o,
   output logic [ADDR_BITS-1:0]      output_base_o

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cocotb
@@ -16,6 +16,7 @@ from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor, encode
 
 UNITS = ("dm", "io", "cp", "mm", "vu")
+LENGTH_BITS = 11
 
 # Of the tests so far: a test that ends takes its clock along.
 _clocks: list[Any] = []
@@ -111,6 +112,11 @@ async def idle(dut: Any, limit: int = 100_000) -> int:
         if not int(dut.busy_o.value):
             return cycle + 1
     raise AssertionError(f"busy for more than {limit} cycles")
+
+
+def lengths(values: Sequence[int]) -> int:
+    """The packed input `lengths_i`."""
+    return sum(value << LENGTH_BITS * i for i, value in enumerate(values))
 
 
 def progress(values: Mapping[str, int]) -> int:

@@ -93,6 +93,7 @@ async def keeps_what_is_written(dut: Any, stall: str) -> None:
         assert await bench.read(name) == value, name
     assert int(dut.watchdog_o.value) == values["WATCHDOG"]
     assert int(dut.program_count_o.value) == values["PROGRAM_COUNT"]
+    assert int(dut.task_o.value) == values["TASK"]
     for output in ("program", "weights", "input", "output"):
         address = values[f"{output.upper()}_LO"] | values[f"{output.upper()}_HI"] << 32
         assert int(getattr(dut, f"{output}_base_o").value) == address % (1 << ADDRESS_BITS)

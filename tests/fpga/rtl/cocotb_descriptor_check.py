@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import cocotb
 from cocotb.clock import Clock
@@ -20,21 +20,32 @@ ODD = AcceleratorConfig(
     table_slots=2, max_keys=72, weight_ports=1, multiplier="generic",
 )  # fmt: skip
 CONFIG = {**PRESETS, "odd": ODD}[os.environ["PRESET"]]
-COUNT = 1500
+COUNT = 3000
+ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
 
 
 async def start(dut: Any) -> None:
     cocotb.start_soon(Clock(dut.clk_i, 2, "ns").start())
     dut.start_i.value = 0
     dut.checksum_ok_i.value = 1
+    dut.clear_i.value = 0
+    dut.task_i.value = 0
     dut.rst_i.value = 1
     for _ in range(3):
         await RisingEdge(dut.clk_i)
     dut.rst_i.value = 0
 
 
-async def check(dut: Any, data: bytes, index: int = 0) -> tuple[int, int]:
-    """(error code, units)."""
+class Found(NamedTuple):
+    """Error code, units, and what is added to the offset."""
+
+    code: int
+    unit: int
+    block: int
+
+
+async def check(dut: Any, data: bytes, index: int = 0) -> Found:
+    """One check."""
     dut.desc_i.value = int.from_bytes(data, "little")
     dut.index_i.value = index
     dut.start_i.value = 1
@@ -43,22 +54,41 @@ async def check(dut: Any, data: bytes, index: int = 0) -> tuple[int, int]:
     for _ in range(60):
         await RisingEdge(dut.clk_i)
         if int(dut.done_o.value):
-            return int(dut.code_o.value), int(dut.unit_o.value)
+            return Found(*(int(getattr(dut, f"{name}_o").value) for name in Found._fields))
     raise AssertionError("not done after 60 cycles")
+
+
+async def clear(dut: Any) -> None:
+    """A program begins."""
+    dut.clear_i.value = 1
+    await RisingEdge(dut.clk_i)
+    dut.clear_i.value = 0
 
 
 @cocotb.test()
 async def edges(dut: Any) -> None:
     rng, seen = random.Random(1), Counter()
     await start(dut)
+    route = None
     for _ in range(COUNT):
-        d = random_descriptor(CONFIG, rng)
-        legal = Model(CONFIG, d).legal()
-        code, unit = await check(dut, encode(d, 0))
-        assert code == (0 if legal else 5), d
-        assert unit == 1 << UNITS.index(BY_NAME[d.kind].unit)
-        seen[d.kind, legal] += 1
-    assert all(seen[kind.name, legal] > 5 for kind in KINDS for legal in (False, True)), seen
+        if rng.random() < 0.01:
+            await clear(dut)
+            route = None
+        d = random_descriptor(CONFIG, rng, route)
+        model, task = Model(CONFIG, d, route), rng.choice([0, 0, 0, 1, 2, 254, 255, 256, 1 << 31])
+        dut.task_i.value = task
+        found = await check(dut, encode(d, 0))
+        code = model.code(task)
+        assert found.code == code, (d, route)
+        assert found.unit == 1 << UNITS.index(BY_NAME[d.kind].unit)
+        assert code or found.block == model.block(task), d
+        seen[d.kind, code] += 1
+        route = d if d.kind == "ROUTE" and not code else route
+    kinds = [kind.name for kind in KINDS]
+    assert all(seen[name, 5] > 5 for name in kinds), seen
+    assert all(seen[name, 0] > 5 for name in kinds if CONFIG.experts or name not in ROUTED), seen
+    assert seen["LOAD_WEIGHTS", 9] > 5
+    assert seen["LOAD_PARAMS", 9] > 5
 
 
 @cocotb.test()
@@ -70,7 +100,7 @@ async def other_errors(dut: Any) -> None:
     assert (await check(dut, good, 0x2346))[0] == 4
     opcodes = {kind.opcode for kind in KINDS}
     for opcode in range(256):
-        code, _ = await check(dut, bytes([opcode]) + encode(Descriptor("LOAD_TABLE", {}), 0)[1:])
+        code = (await check(dut, bytes([opcode]) + encode(Descriptor("LOAD_TABLE", {}), 0)[1:])).code
         assert (code == 1) == (opcode not in opcodes), opcode
     assert (await check(dut, b"\xff\x01\x01" + good[3:]))[0] == 4
     assert (await check(dut, b"\xff\x02\x01" + good[3:]))[0] == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from bank import Bank, give, idle, progress, start
+from bank import Bank, give, idle, lengths, progress, start
 from cocotb.triggers import RisingEdge
 
 from intaglio.accelerator.config import PRESETS
@@ -31,7 +31,8 @@ class Bench:
         self.a = Bank(dut, CONFIG, WORDS, rng, grant)
         self.x = Bank(dut, CONFIG, WORDS, rng, grant)
         self.expected_a, self.expected_x = self.a.data.copy(), self.x.data.copy()
-        self.weights = rng.randbytes(1 << 16)
+        self.weights, self.spilled = rng.randbytes(1 << 16), rng.randbytes(1 << 15)
+        self.lengths = [rng.choice([0, 3]) for _ in range(CONFIG.experts)]
         self.image = b""
         self.params: dict[tuple[int, int], int] = {}
         self.norm: dict[tuple[int, int], int] = {}
@@ -46,6 +47,8 @@ class Bench:
         await start(self.dut)
         self.dut.weights_base_i.value, self.dut.input_base_i.value = WEIGHTS, INPUT
         self.dut.output_base_i.value = OUTPUT
+        if CONFIG.experts:
+            self.dut.lengths_i.value = lengths(self.lengths)
         coroutines = (
             self.a.writes_at("a_wr"), self.x.writes_at("x_wr"), self.a.reads(("a_rd",), "a_rd_data_i"),
             self.x.reads(("x_rd",), "x_rd_data_i"), self._reader(), self._writer(), self._buffers(),
@@ -53,7 +56,8 @@ class Bench:
         return [cocotb.start_soon(coroutine) for coroutine in coroutines]
 
     def _memory(self, addr: int, size: int) -> bytes:
-        base, data = (INPUT, self.image) if addr >= INPUT else (WEIGHTS, self.weights)
+        places = ((OUTPUT, self.spilled), (INPUT, self.image), (WEIGHTS, self.weights))
+        base, data = next(place for place in places if addr >= place[0])
         assert base <= addr <= base + len(data) - size, hex(addr)
         return data[addr - base : addr - base + size]
 
@@ -118,8 +122,13 @@ class Bench:
         assert key not in memory, f"{key} written twice"
         memory[key] = int(data.value)
 
-    def _offset(self, size: int) -> int:
-        return 64 * self.rng.randrange((len(self.weights) - size) // 64 + 1)
+    def _offset(self, size: int, memory: bytes | None = None) -> int:
+        return 64 * self.rng.randrange((len(memory or self.weights) - size) // 64 + 1)
+
+    def _queue(self) -> tuple[int, bool]:
+        """A value of `queue`, and whether it makes a load do nothing."""
+        queue = self.rng.randint(0, CONFIG.experts)
+        return queue, queue > 0 and not self.lengths[queue - 1]
 
     async def copies(self, kind: str) -> None:
         """One descriptor of this kind, and what it must leave behind."""
@@ -132,11 +141,13 @@ class Bench:
     async def _params(self) -> None:
         groups, group = self.rng.randint(1, 12), self.rng.randrange(100)
         offset = self._offset(groups * 4 * D)
+        queue, skipped = self._queue()
         self.params.clear()
-        await give(self.dut, Descriptor("LOAD_PARAMS", {"offset": offset, "group": group, "groups": groups}))
+        fields = {"offset": offset, "group": group, "groups": groups, "queue": queue}
+        await give(self.dut, Descriptor("LOAD_PARAMS", fields))
         await idle(self.dut)
         keys = [(group + i, beat) for i in range(groups) for beat in range(4)]
-        assert self.params == self._beats(keys, offset)
+        assert self.params == ({} if skipped else self._beats(keys, offset))
         self.progress += 1
 
     async def _norm(self) -> None:
@@ -156,14 +167,18 @@ class Bench:
         return {key: int.from_bytes(beat, "little") for key, beat in zip(keys, cut, strict=True)}
 
     async def _table(self, table: int | None = None, slot: int | None = None) -> None:
-        table = self.rng.randrange(3) if table is None else table
-        slot = self.rng.randrange(4 if table == 2 else CONFIG.table_slots) if slot is None else slot
+        queue, skipped = self._queue() if table is None else (0, False)
+        table = self.rng.randrange(4) if table is None else table
+        slot = self.rng.randrange((*[CONFIG.table_slots] * 2, 4, 2)[table]) if slot is None else slot
         offset = self._offset(512)
         entries = np.frombuffer(self.weights[offset : offset + 512], "<u2")
         self.tables.clear()
-        await give(self.dut, Descriptor("LOAD_TABLE", {"offset": offset, "slot": slot, "table": table}))
+        fields = {"offset": offset, "slot": slot, "table": table, "queue": queue}
+        await give(self.dut, Descriptor("LOAD_TABLE", fields))
         await idle(self.dut)
-        if table == 2:
+        if skipped:
+            assert not self.tables
+        elif table == 2:
             self.pixels[slot] = entries.astype(np.uint8).view(np.int8)
             assert not self.tables
         else:
@@ -172,26 +187,27 @@ class Bench:
 
     async def _rows(self) -> None:
         words, bank = self.rng.randint(1, 12), self.rng.randrange(2)
-        addr = self.rng.randrange(WORDS - words)
-        offset = self._offset(words * R * D)
-        data = np.frombuffer(self.weights[offset : offset + words * R * D], np.int8).reshape(words, R, D)
+        addr, spilled = self.rng.randrange(WORDS - words), self.rng.randrange(2)
+        memory = self.spilled if spilled else self.weights
+        offset = self._offset(words * R * D, memory)
+        data = np.frombuffer(memory[offset : offset + words * R * D], np.int8).reshape(words, R, D)
         (self.expected_x if bank else self.expected_a)[addr : addr + words] = data
         self.progress += 1
-        await give(
-            self.dut, Descriptor("LOAD_ROWS", {"offset": offset, "addr": addr, "words": words, "bank": bank})
-        )
+        fields = {"offset": offset, "addr": addr, "words": words, "bank": bank, "spilled": spilled}
+        await give(self.dut, Descriptor("LOAD_ROWS", fields))
 
     async def _store(self) -> None:
         words, bank, row = self.rng.randint(1, 30), self.rng.randrange(2), self.rng.randrange(R)
         addr, offset = self.rng.randrange(WORDS - words), 64 * self.rng.randrange(1000)
+        all_rows = self.rng.randrange(2)
         self.output.clear()
         self.progress += 1
-        fields = {"offset": offset, "addr": addr, "words": words, "bank": bank, "row": row}
-        await give(self.dut, Descriptor("STORE", fields))
+        fields = {"offset": offset, "addr": addr, "words": words, "bank": bank, "all_rows": all_rows}
+        await give(self.dut, Descriptor("STORE", fields | {"row": 0 if all_rows else row}))
         await idle(self.dut)
-        source = self.x.data if bank else self.a.data
-        expected = {OUTPUT + offset + i * D: source[addr + i, row].tobytes() for i in range(words)}
-        assert self.output == expected
+        source = (self.x.data if bank else self.a.data)[addr : addr + words]
+        stored = source.reshape(-1, D) if all_rows else source[:, row]
+        assert self.output == {OUTPUT + offset + i * D: beat.tobytes() for i, beat in enumerate(stored)}
 
     async def _picture(self) -> None:
         await self.picture()

@@ -13,7 +13,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from intaglio.accelerator.config import PRESETS
-from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor, encode
+from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor, decode, encode
 from intaglio.hw.iss.random_program import random_program
 
 CONFIG = PRESETS[os.environ["PRESET"]]
@@ -40,6 +40,7 @@ class Bench:
         for name in ("start", "cmd_ready", "valid", "data", "desc_ready"):
             getattr(dut, f"{name}_i").value = 0
         dut.program_base_i.value = BASE
+        dut.task_i.value = 0
         await self.reset()
         cocotb.start_soon(self._run())
 
@@ -106,10 +107,14 @@ def program_of(*descriptors: Descriptor) -> list[bytes]:
     return [encode(d, i) for i, d in enumerate(descriptors)]
 
 
-def seen(data: bytes, unit: str) -> bytes:
-    """A descriptor as its unit gets it: words behind the last field of all the unit's kinds are 0."""
+def seen(data: bytes, unit: str, task: int = 0) -> bytes:
+    """A descriptor as its unit gets it: with the task's offset; 0 behind the last field of all the unit's kinds."""
     fields = [entry for kind in BY_NAME.values() if kind.unit == unit for entry in kind.fields]
     size = 4 * max(entry.word + (2 if entry.width > 32 else 1) for entry in fields)
+    d = decode(data)
+    if d["tasks"]:
+        offset = (d["offset"] + task * d["select"] * 64) % (1 << 32)
+        data = data[:32] + offset.to_bytes(4, "little") + data[36:]
     return data[:size] + bytes(128 - size)
 
 
@@ -120,8 +125,11 @@ async def every_unit_gets_its_own_in_order(dut: Any, stall: str) -> None:
     bench = Bench(dut, stall)
     await bench.begin()
     for seed in (1, 2):
-        descriptors = random_program(CONFIG, seed, size=3)[0].descriptors
+        file = random_program(CONFIG, seed, size=3)[0]
+        descriptors = file.descriptors
         program = program_of(*descriptors)
+        task = file.tasks - 1
+        dut.task_i.value = task
         bench.got = [[] for _ in UNITS]
         await bench.start(program)
         assert not int(dut.all_dispatched_o.value)
@@ -129,7 +137,7 @@ async def every_unit_gets_its_own_in_order(dut: Any, stall: str) -> None:
         for u, unit in enumerate(UNITS):
             units = [BY_NAME[d.kind].unit for d in descriptors]
             assert bench.got[u] == [
-                seen(data, unit) for data, its in zip(program, units, strict=True) if its == unit
+                seen(data, unit, task) for data, its in zip(program, units, strict=True) if its == unit
             ]
         assert int(dut.last_index_o.value) == len(program) - 1
 
@@ -158,6 +166,35 @@ async def no_descriptors(dut: Any) -> None:
     await bench.begin()
     await bench.start([])
     assert await bench.finish() == 0
+
+
+@cocotb.test()
+async def every_task_has_its_block(dut: Any) -> None:
+    """Offsets of loads that have tasks, and of no others; a task too many is an error."""
+    bench = Bench(dut)
+    await bench.begin()
+    rng, tasks = bench.rng, 5
+    loads = []
+    for _ in range(12):
+        select = rng.getrandbits(rng.randint(1, 22))
+        fields = {"offset": 64 * rng.getrandbits(20), "tasks": rng.choice([0, tasks]), "select": select}
+        kind, count = rng.choice([("LOAD_WEIGHTS", "entries"), ("LOAD_PARAMS", "groups")])
+        loads.append(Descriptor(kind, {**fields, count: rng.randint(1, 9)}))
+        loads.append(TABLE)
+    program = program_of(*loads)
+    for task in range(tasks):
+        dut.task_i.value = task
+        bench.got = [[] for _ in UNITS]
+        await bench.start(program)
+        await bench.finish()
+        for unit in ("dm", "io"):
+            mine = [data for d, data in zip(loads, program, strict=True) if BY_NAME[d.kind].unit == unit]
+            assert bench.got[UNITS.index(unit)] == [seen(data, unit, task) for data in mine]
+    dut.task_i.value = tasks
+    await bench.start(program)
+    await bench.cycles(600)
+    assert int(dut.error_code_o.value) == 9
+    await bench.reset()
 
 
 @cocotb.test()

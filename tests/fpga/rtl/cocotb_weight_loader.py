@@ -9,7 +9,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from bank import give, idle, progress, start
+from bank import give, idle, lengths, progress, start
 from cocotb.triggers import RisingEdge
 
 from intaglio.accelerator.config import PRESETS
@@ -33,6 +33,8 @@ class Bench:
         self.memory = self.rng.randbytes(1 << 16)
         self.weights = np.zeros((ENTRIES, C, D), np.uint8)
         self.expected = [self.weights.copy()]
+        self.lengths = [self.rng.choice([0, 0, 1, 2, 1024]) for _ in range(CONFIG.experts)]
+        self.asked = 0
         self.commands: list[list[tuple[int, int]]] = [[] for _ in range(P)]
         self.queues: list[deque[tuple[int, bytes]]] = [deque() for _ in range(P)]
         self.open = [0] * P
@@ -43,6 +45,7 @@ class Bench:
     async def begin(self) -> None:
         dut = self.dut
         dut.weights_base_i.value = BASE
+        dut.lengths_i.value = lengths(self.lengths)
         for name in ("cmd_ready", "valid", "data", "dm_ready"):
             getattr(dut, f"{name}_i").value = 0
         await start(dut)
@@ -107,8 +110,8 @@ class Bench:
                 self.first = self.first or self.cycle
                 self.last = self.cycle
 
-    def block(self, entries: int | None = None) -> Descriptor:
-        """A random block; blocks go to disjoint entries in turn, so that each shows in the end."""
+    def block(self, entries: int | None = None, queue: int = 0) -> Descriptor:
+        """A random block; nothing of it must be asked for if the queue is empty."""
         rng = self.rng
         count = entries or rng.randint(1, 6)
         entry = rng.randrange(ENTRIES - count)
@@ -118,8 +121,16 @@ class Bench:
         after[entry : entry + count] = (
             data.reshape(P, count, PORT_COLS, D).transpose(1, 0, 2, 3).reshape(count, C, D)
         )
-        self.expected.append(after)
-        return Descriptor("LOAD_WEIGHTS", {"offset": offset, "entry": entry, "entries": count})
+        skipped = queue and not self.lengths[queue - 1]
+        self.expected.append(self.expected[-1] if skipped else after)
+        self.asked += not skipped
+        return Descriptor(
+            "LOAD_WEIGHTS", {"offset": offset, "entry": entry, "entries": count, "queue": queue}
+        )
+
+    def any_block(self) -> Descriptor:
+        """A block of any expert, or of none."""
+        return self.block(queue=self.rng.choice([0, self.rng.randint(1, CONFIG.experts)]))
 
 
 @cocotb.test()
@@ -128,26 +139,28 @@ async def blocks(dut: Any, stall: str) -> None:
     bench = Bench(dut, seed=len(stall), stall=stall)
     await bench.begin()
     for _ in range(3):
-        await give(dut, bench.block(), gap=bench.rng.randrange(3))
+        await give(dut, bench.any_block(), gap=bench.rng.randrange(3))
         await idle(dut)
         assert int(dut.progress_o.value) == len(bench.expected) - 1
         assert (bench.weights == bench.expected[-1]).all()
     # Many at once: entries may be written by two blocks, in order as far as one port is concerned.
-    for _ in range(14):
-        await give(dut, bench.block())
+    for _ in range(20):
+        await give(dut, bench.any_block())
     await idle(dut)
-    assert int(dut.progress_o.value) == 17
+    assert int(dut.progress_o.value) == 23
     assert (bench.weights == bench.expected[-1]).all()
+    assert [len(commands) for commands in bench.commands] == [bench.asked] * P
 
 
 @cocotb.test()
 async def progress_means_complete(dut: Any) -> None:
-    """At every cycle: blocks that are counted have been written."""
+    """At every cycle: blocks that are counted have been written, and those before them."""
     bench = Bench(dut, seed=9, stall="both")
+    bench.lengths[:2] = 0, 1
     await bench.begin()
     blocks = []
-    for entry in range(0, 24, 3):
-        block = bench.block(3)
+    for entry in range(0, 48, 3):
+        block = bench.block(3, queue=bench.rng.choice([0, 1, 1, 2]))
         blocks.append(Descriptor("LOAD_WEIGHTS", {**block.fields, "entry": entry}))
 
     async def watch() -> None:
@@ -160,6 +173,7 @@ async def progress_means_complete(dut: Any) -> None:
                 fields = blocks[seen].fields
                 data = np.frombuffer(bench.memory, np.uint8)[fields["offset"] :][: 3 * C * D]
                 data = data.reshape(P, 3, PORT_COLS, D).transpose(1, 0, 2, 3).reshape(3, C, D)
+                data = np.zeros_like(data) if fields["queue"] == 1 else data
                 assert (bench.weights[fields["entry"] : fields["entry"] + 3] == data).all()
             seen = count
 
@@ -191,6 +205,27 @@ async def waits(dut: Any) -> None:
     dut.clear_i.value = 0
     await RisingEdge(dut.clk_i)
     assert int(dut.progress_o.value) == 0
+
+
+@cocotb.test()
+async def lengths_after_the_waits(dut: Any) -> None:
+    """What the lengths are before the waits are met does not matter."""
+    bench = Bench(dut, seed=12, stall="none")
+    bench.lengths[:] = [0] * CONFIG.experts
+    await bench.begin()
+    for count, length in enumerate((0, 3, 0, 1), 1):
+        block = bench.block(queue=2)
+        given = cocotb.start_soon(give(dut, Descriptor(block.kind, block.fields, {"cp": (count, 0)})))
+        dut.lengths_i.value = lengths([1, 0 if length else 9])
+        for _ in range(20):
+            await RisingEdge(dut.clk_i)
+        before = len(bench.commands[0])
+        dut.lengths_i.value = lengths([0, length])
+        dut.progress_i.value = progress({"cp": count})
+        await given
+        await idle(dut)
+        assert int(dut.progress_o.value) == count
+        assert len(bench.commands[0]) - before == (length > 0)
 
 
 @cocotb.test()

@@ -17,7 +17,7 @@ ODD = AcceleratorConfig(
 
 
 @pytest.mark.simulator
-@pytest.mark.parametrize("preset", ["tiny", "large", "odd"])
+@pytest.mark.parametrize("preset", ["tiny", "ecp5", "large", "odd"])
 def test_descriptor_check(preset: str, tmp_path: Path) -> None:
     config = {**PRESETS, "odd": ODD}[preset]
     simulate(config, "descriptor_check", "cocotb_descriptor_check", tmp_path, env={"PRESET": preset})

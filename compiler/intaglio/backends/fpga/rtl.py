@@ -11,6 +11,9 @@ from intaglio.accelerator.descriptors import COMMON, KINDS, UNITS, Field
 from intaglio.accelerator.sizes import Size, sizes
 from intaglio.backends.fpga.templates import banner, environment
 
+ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
+"""Kinds of descriptors that a configuration without a router does not have."""
+
 FOLDERS = ("rtl", "sim")
 """Template folders: the accelerator, and what only a simulation needs."""
 
@@ -47,7 +50,7 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
         "magic": registers.MAGIC,
         "version": descriptors.FORMAT_VERSION,
         "units": UNITS,
-        "unit_words": [_words(unit) for unit in UNITS],
+        "unit_words": [_words(unit, config) for unit in UNITS],
         "kinds": KINDS,
         "errors": list(registers.ERRORS.items()),
         "counters": registers.COUNTERS,
@@ -67,11 +70,10 @@ def _ports(config: AcceleratorConfig) -> list[Size]:
     ]
 
 
-def _words(unit: str) -> int:
+def _words(unit: str, config: AcceleratorConfig) -> int:
     """Words of a descriptor, from the first, that the kinds of `unit` have fields in; the waits end in word 5."""
-    ends = [
-        entry.word + (entry.width + 31) // 32 for kind in KINDS if kind.unit == unit for entry in kind.fields
-    ]
+    kinds = [kind for kind in KINDS if kind.unit == unit and (config.experts or kind.name not in ROUTED)]
+    ends = [entry.word + (entry.width + 31) // 32 for kind in kinds for entry in kind.fields]
     return max(1 + len(UNITS), *ends)
 
 
