@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,6 @@ class Sample:
     family: str
     config: AcceleratorConfig
     total: dict[str, float]
-    lutram: int
     modules: dict[str, Count]
     tool: str
 
@@ -109,8 +108,27 @@ def read(name: str, family: str, config: AcceleratorConfig, path: Path) -> Sampl
         count["lut"] += module["instances"] * (own["lut"] - own["lut_ram"])
         count["ff"] += module["instances"] * own["ff"]
     total = report["resources"]
-    amounts = {kind: total[kind] for kind in KINDS}
-    return Sample(name, family, config, amounts, total["lut_ram"], dict(modules), report["tool"])
+    sample = Sample(
+        name, family, config, {kind: total[kind] for kind in KINDS}, dict(modules), report["tool"]
+    )
+    _same_memories(sample, report)
+    return sample
+
+
+def _same_memories(sample: Sample, report: dict[str, Any]) -> None:
+    """The model must know every memory of the design, and the LUTs that hold them."""
+    counted: Counter[tuple[int, int]] = Counter()
+    for module in report["modules"]:
+        for memory in module["memories"]:
+            counted[memory["words"], memory["width"]] += module["instances"]
+    modelled: Counter[tuple[int, int]] = Counter()
+    for known, _ in sample.held:
+        modelled[known.words, known.bits] += known.number
+    assert counted == modelled, f"{sample.name}: lacks {counted - modelled}, has no {modelled - counted}"
+    spread = sum(memory.number * cells.lut for memory, cells in sample.held)
+    assert spread == report["resources"]["lut_ram"], (
+        f"{sample.name}, {sample.family}: {spread} LUTs hold memories"
+    )
 
 
 def fit(samples: list[Sample]) -> dict[str, fabric.Coefficients]:

@@ -16,7 +16,7 @@ _CELL = re.compile(r"^ +cell \\(?P<type>\S+) ")
 _PORT = re.compile(
     r"^  wire (?:width (?P<width>\d+) )?.*\b(?P<way>input|output|inout) \d+\b.* \\(?P<name>\S+)$"
 )
-_MEMORY = re.compile(r"^  memory width (?P<width>\d+) size (?P<size>\d+) \\?(?P<name>\S+)$")
+_MEMORY = re.compile(r"^  memory (?:width (?P<width>\d+) )?size (?P<size>\d+) \\?(?P<name>\S+)$")
 _AUTOMATIC = re.compile(r"(?P<stem>(?:\$[A-Za-z_][\w.\[\]]*)?)\$\d+")
 
 
@@ -51,7 +51,7 @@ class Module:
     def memories(self) -> list[tuple[str, int, int]]:
         """Name, width and words of every memory."""
         found = (_MEMORY.match(line) for line in self.body)
-        return [(m["name"], int(m["width"]), int(m["size"])) for m in found if m]
+        return [(m["name"], int(m["width"] or 1), int(m["size"])) for m in found if m]
 
     def text(self) -> str:
         """The module in RTLIL."""

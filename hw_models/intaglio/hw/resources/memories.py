@@ -23,15 +23,22 @@ class Memory(NamedTuple):
     style: str = ""
 
 
-def _queue_words(unit: str) -> int:
-    """Words of a descriptor, from the first, that the kinds of `unit` have fields in; the waits end in word 5."""
-    ends = [
-        field.word + (field.width + 31) // 32 for kind in KINDS if kind.unit == unit for field in kind.fields
-    ]
-    return max(1 + len(UNITS), *ends)
+ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
+"""Kinds of descriptor that only a configuration with experts has."""
 
 
-_QUEUES = tuple(Memory(1, 8, 32 * words, 32 * words) for words in map(_queue_words, UNITS))
+@cache
+def _queues(routed: bool) -> tuple[Memory, ...]:
+    """The queues of the units: of a descriptor they hold the words up to the last that the unit has a field in."""
+    kinds = [kind for kind in KINDS if routed or kind.name not in ROUTED]
+    ends = {
+        unit: max(f.word + (f.width + 31) // 32 for kind in kinds if kind.unit == unit for f in kind.fields)
+        for unit in UNITS
+    }
+    # Whatever the kind, the waits end in word 5.
+    sizes = [32 * max(1 + len(UNITS), end) for end in ends.values()]
+    return tuple(Memory(1, 8, bits, bits) for bits in sizes)
+
 
 RECORD_BITS = 340
 """Bits of the record that goes with a tile of accumulators, without those of rows and of a table's slot."""
@@ -61,7 +68,7 @@ def memories(c: AcceleratorConfig) -> Iterator[Memory]:
     yield Memory(c.weight_ports, 8, 32, 32, "distributed")
     yield Memory(1, max(2, c.outstanding), 8, 8, "distributed")
     yield Memory(1, max(2, c.outstanding), 1, 1, "distributed")
-    yield from _QUEUES
+    yield from _queues(c.experts > 0)
     yield Memory(column_tiles, 16, 32 * lanes, 32 * lanes, "distributed")
     yield Memory(1, 16, 26 * c.rows, 26 * c.rows, "distributed")
     yield Memory(column_tiles, 16, 10 * c.depth, 10 * c.depth, "distributed")
@@ -77,6 +84,8 @@ def _router(c: AcceleratorConfig) -> Iterator[Memory]:
     experts = _power(c.experts)
     yield Memory(1, experts * 2**token_bits, token_bits + 2, token_bits + 2, "block")
     yield Memory(c.rows, 32, 8 * c.depth, 8 * c.depth, "distributed")
+    target = 17 + _bits(c.rows) + 8 * c.depth
+    yield Memory(1, 4, target, target)
     yield Memory(1, experts, 16, 16, "distributed")
     yield Memory(2, 256, 16, 16, "distributed")
     yield Memory(c.rows, c.max_keys // c.rows, GATE_BITS, GATE_BITS)
@@ -92,66 +101,75 @@ def _power(number: int) -> int:
     return 1 << _bits(number)
 
 
-class Library(NamedTuple):
-    """The memory cells of a family.
+class Cell(NamedTuple):
+    """A memory cell of a family: `amount` BRAM36, UltraRAMs or LUTs; `cost` to the tool, which takes the cheapest.
 
-    Of a block: bits, words, BRAM36, and its cost to the tool, which takes what costs least; of a LUT RAM: LUTs instead.
+    `byte`: bits that share a write enable; 0: all do.
     """
 
-    blocks: tuple[tuple[int, int, float, int], ...]
-    lutram: tuple[tuple[int, int, float, int], ...]
+    kind: str
+    bits: int
+    words: int
+    amount: float
+    cost: int
+    byte: int = 0
 
 
 _HALF = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 _FULL = ((72, 512), (36, 1024), (18, 2048), (9, 4096), (4, 8192), (2, 16384), (1, 32768))
-_XILINX_BLOCKS = (*((*shape, 0.5, 129) for shape in _HALF), *((*shape, 1.0, 257) for shape in _FULL))
-_ECP5_BLOCKS = tuple((*shape, 0.5, 128) for shape in _HALF)
+_XILINX = (
+    *(Cell("block", *shape, 0.5, 129, 9) for shape in _HALF),
+    *(Cell("block", *shape, 1.0, 257, 9) for shape in _FULL),
+)
 
-LIBRARIES = {
-    "ultrascale+": Library(_XILINX_BLOCKS, ((14, 32, 8, 16), (7, 64, 8, 16))),
-    "7-series": Library(_XILINX_BLOCKS, ((6, 32, 4, 8), (3, 64, 4, 8))),
-    "ecp5": Library(_ECP5_BLOCKS, ((4, 16, 6, 4),)),
+CELLS = {
+    "ultrascale+": (
+        *_XILINX,
+        Cell("ultra", 72, 4096, 1, 1024, 8),
+        Cell("distributed", 14, 32, 8, 16),
+        Cell("distributed", 7, 64, 8, 16),
+    ),
+    "7-series": (*_XILINX, Cell("distributed", 6, 32, 4, 8), Cell("distributed", 3, 64, 4, 8)),
+    "ecp5": (*(Cell("block", *shape, 0.5, 128, 9) for shape in _HALF), Cell("distributed", 4, 16, 6, 4)),
 }
 
-BYTE = 9
-"""Bits of a block RAM that share a write enable."""
+MULTIPLEXER = 0.5
+"""Cost of choosing between two cells, per bit read."""
 
 
 class Mapped(NamedTuple):
     """What one memory becomes: `lut` hold its bits; `banks`: cells of which one is read at a time, per bit."""
 
     bram36: float
+    uram: int
     lut: int
     banks: int
 
 
 @cache
-def mapped(memory: Memory, family: str) -> Mapped:
-    """What `memory` becomes: the cheapest of what its style allows."""
-    library = LIBRARIES[family]
-    block = min(_priced(memory, *cell, BYTE) for cell in library.blocks)
-    spread = min(_priced(memory, *cell, 0) for cell in library.lutram)
-    if memory.style == "distributed" or (not memory.style and spread <= block):
-        return Mapped(0, int(spread[1]), spread[2])
-    return Mapped(block[1], 0, block[2])
+def mapped(memory: Memory, family: str, uram: bool = False) -> Mapped:
+    """What `memory` becomes: the cheapest of what its style allows. `uram`: the device has UltraRAM."""
+    kinds = {memory.style} if memory.style else {"block", "distributed", *(["ultra"] if uram else [])}
+    _, amount, banks, kind = min(_priced(memory, cell) for cell in CELLS[family] if cell.kind in kinds)
+    if kind == "block":
+        return Mapped(amount, 0, 0, banks)
+    if kind == "ultra":
+        return Mapped(0, int(amount), 0, banks)
+    return Mapped(0, 0, int(amount), banks)
 
 
-MULTIPLEXER = 0.5
-"""Cost of choosing between two cells, per bit read."""
-
-
-def _priced(
-    memory: Memory, width: int, words: int, amount: float, cost: int, byte: int
-) -> tuple[float, float, int]:
-    """Cost, amount and banks of `memory` out of cells of `words` x `width`.
-
-    With several write enables, each has bytes of a cell (or cells, if `byte` is 0) of its own.
-    """
-    groups, banks = memory.bits // memory.enable, -(-memory.words // words)
-    if groups == 1:
-        columns = -(-memory.bits // width)
-    elif width >= byte > 0:
-        columns = -(-groups * -(-memory.enable // byte) * byte // width)
+def _priced(memory: Memory, cell: Cell) -> tuple[float, float, int, str]:
+    """Cost, amount, banks and kind of `memory` out of `cell`. Parts with write enables of their own share no byte."""
+    parts, banks = memory.bits // memory.enable, -(-memory.words // cell.words)
+    if parts == 1:
+        number = banks * -(-memory.bits // cell.bits)
+    elif cell.bits >= cell.byte > 0:
+        number = -(-banks * parts * -(-memory.enable // cell.byte) * cell.byte // cell.bits)
     else:
-        columns = groups * -(-memory.enable // width)
-    return columns * banks * cost + MULTIPLEXER * memory.bits * (banks - 1), columns * banks * amount, banks
+        number = banks * parts * -(-memory.enable // cell.bits)
+    return (
+        number * cell.cost + MULTIPLEXER * memory.bits * (banks - 1),
+        number * cell.amount,
+        banks,
+        cell.kind,
+    )

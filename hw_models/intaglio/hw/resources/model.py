@@ -55,11 +55,12 @@ def estimate_resources(config: AcceleratorConfig, family: str, *, uram: bool = F
     Raises InputError for a family that is not known, or that lacks the configuration's multipliers.
     """
     _check(config, family)
-    held = [(memory, mapped(memory, family)) for memory in memories(config)]
+    held = [(memory, mapped(memory, family, uram)) for memory in memories(config)]
     logic, ff = fabric(config, family, held)
     bram = sum(memory.number * cells.bram36 for memory, cells in held)
+    ultra = sum(memory.number * cells.uram for memory, cells in held)
     lutram = sum(memory.number * cells.lut for memory, cells in held)
-    return Resources(multipliers(config, family), bram, 0, logic + lutram, ff)
+    return Resources(multipliers(config, family), bram, ultra, logic + lutram, ff)
 
 
 def _check(config: AcceleratorConfig, family: str) -> None:

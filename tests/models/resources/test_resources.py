@@ -1,0 +1,94 @@
+"""The resource model: memories and multipliers as Yosys maps them, boards that are too small, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from intaglio import target
+from intaglio.accelerator.config import PRESETS, AcceleratorConfig
+from intaglio.backends.fpga import rtl
+from intaglio.errors import InputError
+from intaglio.hw.resources import bounds, estimate_resources, fits
+from intaglio.hw.resources.memories import Memory, mapped
+from intaglio.hw.resources.model import FAMILIES
+from intaglio.synthesis.yosys import FAMILIES as SYNTHESIZED
+from intaglio.target import FpgaTarget
+
+BOARDS = [
+    found
+    for found in target.available()
+    if isinstance(found, FpgaTarget) and found.board.family in FAMILIES
+]
+
+
+def test_memories_map_as_in_yosys() -> None:
+    """Recorded: one memory per module through the memory passes of synth_xilinx and synth_ecp5, Yosys 0.70."""
+    with (Path(__file__).parent / "memories.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 500
+    for row in rows:
+        memory = Memory(1, int(row["words"]), int(row["bits"]), int(row["enable"]), row["style"])
+        found = mapped(memory, row["family"], row["uram"] == "1")
+        assert found[:3] == (float(row["bram36"]), int(row["urams"]), int(row["lut_ram"])), row
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_memory_of_the_rtl_is_counted(name: str) -> None:
+    """Arrays of the templates, by file; a new one must enter `memories`, and this number."""
+    found = {
+        path.removeprefix("rtl/"): len(re.findall(r"\]\s+\w+\s*\[[^]]+\];", text))
+        for path, text in rtl.emit(PRESETS[name]).items()
+        if path.startswith("rtl/") and "_pkg" not in path
+    }
+    assert {path: number for path, number in found.items() if number} == {}
+
+
+@pytest.mark.parametrize("known", BOARDS, ids=lambda known: known.name)
+def test_targets_fit_their_boards(known: FpgaTarget) -> None:
+    assert fits(known.accelerator, known) == []
+
+
+def test_what_exceeds_a_board_is_said() -> None:
+    board = target.find("ultra96v2")
+    assert isinstance(board, FpgaTarget)
+    found = {excess.name: excess for excess in fits(PRESETS["large"], board)}
+    assert found["dsp"].used == 2401
+    assert found["dsp"].by == 2401 - 360
+    assert str(found["dsp"]) == "dsp: 2,401 of 360 (2,041 too many)"
+    assert {"bram36", "lut"} <= set(found)
+
+
+def test_ultraram_takes_the_large_memories() -> None:
+    config = PRESETS["large"]
+    without, having = (estimate_resources(config, "ultrascale+", uram=uram) for uram in (False, True))
+    assert without.uram == 0
+    assert having.uram == config.rows * (2 * 2 + 2) + 2
+    assert having.bram36 < without.bram36
+
+
+def test_families_are_those_of_the_flow() -> None:
+    assert set(FAMILIES) == set(SYNTHESIZED)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "sentence"),
+    [
+        ("versal", {}, "the family 'versal' is not known to Yosys"),
+        ("ecp5", {}, "multiplier 'dsp48e2' exists on ultrascale+ only, not on ecp5"),
+    ],
+)
+def test_refusals(family: str, changes: dict[str, int], sentence: str) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        estimate_resources(AcceleratorConfig(**changes), family)  # type: ignore[arg-type]
+
+
+def test_bounds() -> None:
+    """What the last comparison with Yosys found: exact where it must be, within 15 % elsewhere."""
+    found = bounds()
+    assert len(found["configurations"]) >= 8
+    assert found["bounds"]["dsp"] == found["bounds"]["bram36"] == 0
+    assert max(found["bounds"]["lut"], found["bounds"]["ff"]) <= 0.15
