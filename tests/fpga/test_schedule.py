@@ -147,22 +147,6 @@ def test_fit(needed, available, wait):
     assert (base, step) == wait
 
 
-@pytest.mark.parametrize("key", ["a_words", "x_words"])
-def test_scratchpad_too_small(key):
-    config = PRESETS["tiny"].model_copy(update={key: 16})
-    message = rf"need \d+ words of scratchpad bank {key[0].upper()}, the configuration has 16; raise {key} in"
-    with pytest.raises(UnsupportedError, match=message):
-        build(vit(), config)
-
-
-def test_said_size_suffices():
-    config = PRESETS["tiny"].model_copy(update={"a_words": 32})
-    with pytest.raises(UnsupportedError) as error:
-        build(vit(), config)
-    words = int(str(error.value).rstrip(".").rsplit(" ", 1)[1])
-    build(vit(), config.model_copy(update={"a_words": words}))
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
