@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from intaglio.estimate import errors, resources
 from intaglio.report.facts import Facts
+from intaglio.report.sentences import digits
 
 
 def assumptions(facts: Facts) -> list[tuple[str, str]]:
@@ -17,8 +18,8 @@ def assumptions(facts: Facts) -> list[tuple[str, str]]:
         ),
         (
             "External memory",
-            f"{memory.latency} cycles from a request to its first beat, {memory.bytes_per_cycle:.4g} bytes per cycle "
-            "for all ports together; refresh and page misses are not modelled.",
+            f"{memory.latency} cycles from a request to its first beat, {digits(memory.bytes_per_cycle)} bytes "
+            "per cycle for all ports together; refresh and page misses are not modelled.",
         ),
     ]
     if facts.modelled:
@@ -71,7 +72,7 @@ def _simulation(facts: Facts) -> str:
     )
     known = facts.simulation.memory
     memory = (
-        f" with a memory of {known['latency']} cycles and {known['bytes_per_cycle']:.4g} bytes per cycle"
+        f" with a memory of {known['latency']} cycles and {digits(known['bytes_per_cycle'])} bytes per cycle"
         if {"latency", "bytes_per_cycle"} <= set(known)
         else ""
     )

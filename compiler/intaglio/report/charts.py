@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from intaglio.report.sentences import digits, percent
 from intaglio.report.simulated import Design
 from intaglio.report.svg import Scale, axes, figure, number, tag
 
@@ -96,14 +97,14 @@ def energy_bar(components: Mapping[str, float], low: float, high: float) -> Mark
     x = Scale(0.0, max(high, total) * 1.04, 8.0, WIDTH - 8.0)
     parts, begin = [], 0.0
     for place, (name, mj) in enumerate(components.items()):
-        text = tag("title", f"{name}: {mj:.4g} mJ, {100 * mj / total:.1f} %")
+        text = tag("title", f"{name}: {digits(mj)} mJ, {percent(mj / total, 1)}")
         width = max(x(begin + mj) - x(begin) - 1, 0.5)
         parts.append(tag("rect", text, x=x(begin), y=8.0, width=width, height=40.0, class_=f"part c{place}"))
         begin += mj
     return figure(
         WIDTH,
         96.0,
-        f"Energy of one frame by component, {total:.3g} mJ in all; its 90 % band is {low:.3g} to {high:.3g} mJ.",
+        f"Energy of one frame by component, {digits(total)} mJ in all; 90 % band {digits(low)} to {digits(high)} mJ.",
         *parts,
         _band(x, low, total, high),
         JOIN(tag("line", x1=x(v), x2=x(v), y1=76.0, y2=80.0, class_="edge") for v in x.ticks(8)),
@@ -144,7 +145,7 @@ def pareto(designs: Sequence[Design], this: tuple[float, float] | None) -> Marku
 def _design(x: Scale, y: Scale, design: Design, most: float) -> Markup:
     """`most`: DSP of the largest mark."""
     name = f"{design.name}: " if design.name else ""
-    text = f"{name}{design.latency_ms:.4g} ms, {design.energy_mj:.4g} mJ, {design.dsp:,.0f} DSP"
+    text = f"{name}{digits(design.latency_ms)} ms, {digits(design.energy_mj)} mJ, {design.dsp:,.0f} DSP"
     kind = "dot onfront" if design.pareto else "dot offfront"
     return tag(
         "circle",

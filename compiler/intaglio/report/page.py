@@ -88,6 +88,7 @@ def _head(facts: Facts) -> dict[str, Any]:
         "js": _asset("report.js"),
         "source": _source,
         "si": si,
+        "digits": sentences.digits,
         "tiles": tiles(facts),
         "modelled": facts.modelled is not None,
         "simulated": facts.simulation is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from intaglio.report.facts import Facts
@@ -25,6 +26,14 @@ BOUNDS = {
 def percent(share: float, digits: int = 0) -> str:
     """A share of one."""
     return f"{100 * share:.{digits}f} %"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, never an exponent: 0.0698, 1.60, 12.3, 4,567."""
+    if value == 0:
+        return "0"
+    places = max(2 - math.floor(math.log10(abs(value))), 0)
+    return f"{value:,.{places}f}"
 
 
 def bottleneck(facts: Facts) -> str:
@@ -63,8 +72,8 @@ def energy(facts: Facts) -> str:
     assert found is not None
     name, mj = max(found.components.items(), key=lambda pair: pair[1])
     return (
-        f"{found.total:.3g} mJ a frame, {found.watts:.3g} W while it runs; with 90 % probability between "
-        f"{found.low:.3g} and {found.high:.3g} mJ. The largest part, {percent(mj / found.total)}, is {name}."
+        f"{digits(found.total)} mJ a frame, {digits(found.watts)} W while it runs; with 90 % probability between "
+        f"{digits(found.low)} and {digits(found.high)} mJ. The largest part, {percent(mj / found.total)}, is {name}."
     )
 
 

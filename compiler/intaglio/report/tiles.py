@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from intaglio.report.facts import Facts
-from intaglio.report.sentences import percent
+from intaglio.report.sentences import digits, percent
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Tile:
 
 
 def si(value: float) -> str:
-    """A number with three digits and an SI prefix, which the unit follows: `7.94 M`."""
+    """A count with three digits and an SI prefix, which the unit follows: `7.94 M`."""
     for divisor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= divisor:
-            return f"{value / divisor:.3g} {unit}"
-    return f"{value:.3g} "
+            return f"{digits(value / divisor)} {unit}"
+    return f"{value:.0f} "
 
 
 def tiles(facts: Facts) -> list[Tile]:
@@ -49,14 +49,14 @@ def _speed(facts: Facts) -> list[Tile]:
     traffic = facts.traffic / timing.cycles
     share = traffic / facts.memory.bytes_per_cycle
     return [
-        Tile("Latency", f"{ms:.3g}", "ms", cycles + beside, timing.source),
-        Tile("Frames", f"{1e3 / ms:,.4g}", "per second", "one after another", timing.source),
+        Tile("Latency", digits(ms), "ms", cycles + beside, timing.source),
+        Tile("Frames", digits(1e3 / ms), "per second", "one after another", timing.source),
         Tile("Array used", f"{100 * used:.1f}", "%", steps, timing.source),
         Tile(
             "External traffic",
             si(facts.traffic),
             "B",
-            f"{traffic:.3g} bytes per cycle, {percent(share)} of the memory's",
+            f"{digits(traffic)} bytes per cycle, {percent(share)} of the memory's",
             timing.source,
         ),
     ]
@@ -66,10 +66,10 @@ def _energy(facts: Facts) -> list[Tile]:
     found = facts.energy
     if found is None:
         return []
-    band = f"90 % band {found.low:.3g} to {found.high:.3g} mJ"
+    band = f"90 % band {digits(found.low)} to {digits(found.high)} mJ"
     return [
-        Tile("Energy per frame", f"{found.total:.3g}", "mJ", band, "modelled"),
-        Tile("Power", f"{found.watts:.3g}", "W", "chip and memory, while it runs", "modelled"),
+        Tile("Energy per frame", digits(found.total), "mJ", band, "modelled"),
+        Tile("Power", digits(found.watts), "W", "chip and memory, while it runs", "modelled"),
     ]
 
 

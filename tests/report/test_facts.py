@@ -1,0 +1,158 @@
+"""The figures of a report: those of the models, of the simulation, of the file of designs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intaglio import artifact, estimate
+from intaglio.errors import ArtifactError, InputError
+from intaglio.hw import energy
+from intaglio.report import Facts, Question, as_json, collect
+from intaglio.report.simulated import read_explored
+from intaglio.simulate import macs
+
+
+def test_every_descriptor_belongs_to_one_op(facts: Facts) -> None:
+    owned = sorted(i for op in facts.ops for i in op.op.descriptors)
+    assert owned == list(range(len(facts.program)))
+
+
+def test_every_op_of_the_program_is_there_once(facts: Facts) -> None:
+    names = [name for op in facts.ops for name in (op.op.name, *op.op.folded)]
+    assert sorted(names) == sorted(step.name for step in facts.artifact.program.steps)
+
+
+def test_ops_are_those_of_the_estimate(facts: Facts) -> None:
+    compiled = estimate.of_artifact(facts.artifact)
+    found = estimate.estimate(compiled, "tiny", facts.compiled.board, facts.memory)
+    times = {op.name: (op.unit, op.cycles, op.cause) for op in found.ops}
+    assert {op.op.name: (op.op.unit, op.cycles, op.bound) for op in facts.ops} == times
+
+
+def test_work_and_traffic_are_sums_over_ops(facts: Facts) -> None:
+    assert facts.macs == macs(facts.compiled.program, facts.compiled.config)
+    actions = energy.count(facts.program, facts.compiled.config)
+    assert facts.traffic == sum(a.memory for a in actions)
+
+
+def test_energy_of_ops_is_the_part_that_goes_by_actions(facts: Facts) -> None:
+    assert facts.energy is not None
+    components = facts.energy.components
+    for place, name in enumerate(("arithmetic", "on-chip memory", "external memory")):
+        total = sum(op.energy[place] for op in facts.ops if op.energy)
+        assert total == pytest.approx(components[name], rel=1e-9)
+
+
+def test_the_figures_for_scripts(facts: Facts) -> None:
+    found = as_json(facts)
+    assert facts.modelled is not None
+    assert found["source"] == "modelled"
+    assert found["cycles"] == facts.modelled.cycles
+    assert found["simulated_cycles"] == facts.modelled.cycles + 40
+    assert found["latency_ms"] == pytest.approx(facts.modelled.cycles / 1e5)
+    assert found["missing"] == []
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_simulation_stands_beside_the_model(facts: Facts) -> None:
+    for op in facts.ops:
+        assert op.simulated == (op.cycles or 0) + 2 * len(op.op.main)
+
+
+def changed(path: Path, out: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    values = json.loads(path.read_text())
+    change(values)
+    out.write_text(json.dumps(values))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda v: v.update(config="00000000"), "is of another program or configuration"),
+        (lambda v: v["descriptors"].pop(), "is of another program or configuration"),
+        (lambda v: v["descriptors"][3].update(kind="STORE"), "is of another program or configuration"),
+        (
+            lambda v: v.pop("descriptors"),
+            r"is no output of intaglio simulate --json \(KeyError: 'descriptors'\)",
+        ),
+        (lambda v: v.update(cycles="many"), "is no output of intaglio simulate --json"),
+    ],
+)
+def test_a_simulation_of_something_else(
+    example: artifact.Artifact,
+    simulation: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], object],
+    sentence: str,
+) -> None:
+    path = changed(simulation, tmp_path / "other.json", change)
+    with pytest.raises(InputError, match=sentence):
+        collect(example, Question(simulation=path))
+
+
+def test_no_simulation_at_all(example: artifact.Artifact, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="is no output of intaglio simulate --json"):
+        collect(example, Question(simulation=path))
+    with pytest.raises(FileNotFoundError):
+        collect(example, Question(simulation=tmp_path / "none.json"))
+
+
+def test_designs_that_lack_a_figure_are_counted(designs: Path, tmp_path: Path) -> None:
+    found = read_explored(designs)
+    assert [design.pareto for design in found.designs] == [True, True, True, False]
+    assert found.skipped == 3
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"latency_ms": 1}\n')
+    with pytest.raises(InputError, match=r"--explore: no line of .* is a JSON object with latency_ms"):
+        read_explored(empty)
+
+
+def test_another_artifact(root: Path, tmp_path: Path) -> None:
+    from intaglio import target
+    from intaglio.compiler import compile_model
+
+    model = root / "examples/fashion_mnist/vit_qdq.onnx"
+    compiled = compile_model(model, target=target.find("null"), out=tmp_path / "null")
+    with pytest.raises(ArtifactError, match=r"has no file 'program\.bin'"):
+        collect(compiled, Question())
+
+
+# --- mixtures of experts ---
+
+
+def test_the_routing_is_that_of_the_image(mixture_facts: Facts) -> None:
+    assert [sum(layer.tokens) for layer in mixture_facts.routing] == [
+        2 * mixture_facts.program[layer.index]["rows"] for layer in mixture_facts.routing
+    ]
+    assert mixture_facts.routing_source == "a random image"
+
+
+def test_work_and_traffic_are_those_of_the_experts_that_were_chosen(mixture_facts: Facts) -> None:
+    compiled = mixture_facts.compiled
+    every = energy.count(compiled.program.descriptors, compiled.config)
+    saved = sum(layer.bytes_saved for layer in mixture_facts.routing)
+    assert saved > 0
+    assert sum(a.memory for a in every) - mixture_facts.traffic == saved
+    routed = mixture_facts.routing
+    from intaglio.hw.iss.routing import Routing
+
+    assert mixture_facts.macs == macs(
+        compiled.program, compiled.config, [Routing(layer.index, layer.tokens) for layer in routed]
+    )
+
+
+def test_what_the_models_do_not_know_is_a_sentence(mixture_facts: Facts) -> None:
+    if mixture_facts.modelled is not None:
+        assert mixture_facts.missing == []
+        return
+    assert len(mixture_facts.missing) == 2
+    assert mixture_facts.missing[0].startswith("Modelled cycles, and what follows from them, are not shown: ")
+    assert as_json(mixture_facts)["cycles"] is None
