@@ -36,7 +36,6 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not 
 TINY = PRESETS["tiny"]
 ROOMY = TINY.model_copy(update={"a_words": 8192, "x_words": 8192})
 IMAGES = 100
-ISS_IMAGES = 20
 
 
 def same_as_simulator(config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes) -> None:
@@ -189,9 +188,9 @@ def test_every_bit_of_the_shipped_models(shipped: artifact.Artifact) -> None:
         with Executor(shipped, "reference") as executor:
             expected = executor.run(inputs, task)
         assert len(expected) == IMAGES
-        for device, count in (("csim", IMAGES), ("iss", ISS_IMAGES)):
+        for device in ("csim", "iss"):
             with Executor(shipped, device) as executor:
-                assert np.array_equal(executor.run(inputs[:count], task), expected[:count]), device
+                assert np.array_equal(executor.run(inputs, task), expected), device
 
 
 def test_verify_runs_csim(shipped: artifact.Artifact) -> None:
