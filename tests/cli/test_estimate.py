@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,24 @@ def test_a_board_that_is_too_small(vit: Path, tmp_path: Path, root: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "--target is missing: give a name of `intaglio targets`, or a .toml file."),
+        (
+            [],
+            "--target is missing: give a name of `intaglio targets`, or a .toml file; or --design or --roofline.",
+        ),
         (["--target", "zcu103"], "did you mean 'zcu10"),
         (["--target", "tiny", "--config", "tinny"], "did you mean 'tiny'"),
+        (["--target", "c"], "is of kind 'c', of which there is no model"),
+        (["--target", "cpu", "--latency", "3"], "--latency and --bandwidth are for FPGA targets only"),
+        (["--target", "tiny", "--threads", "2"], "--threads: only CPU targets have them"),
+        (["--target", "tiny", "--threads", "0"], "--threads"),
+        (["--target", "tiny", "--design", "edge-moe"], "--target and --design exclude each other"),
+        (
+            ["--design", "edge-moe", "--config", "tiny"],
+            "--design: --config, --latency and --bandwidth are for FPGA",
+        ),
+        (["--target", "tiny", "--routing", "worst"], "--routing: only an estimate for --design takes one"),
+        (["--design", "edgemoe"], "there is no design 'edgemoe'; known: edge-moe"),
+        (["--roofline", "h100"], "there is no machine 'h100'; known: h200"),
     ],
 )
 def test_refusals(vit: Path, arguments: list[str], sentence: str) -> None:
@@ -81,4 +97,41 @@ def test_a_missing_model() -> None:
 
 def test_another_artifact(vit: Path, tmp_path: Path) -> None:
     invoke("compile", vit, "--target", "null", "-o", tmp_path / "null")
-    assert "has no file 'accelerator.toml'" in refusal("estimate", tmp_path / "null")
+    assert "is of kind 'null', of which there is no model" in refusal("estimate", tmp_path / "null")
+
+
+def test_a_design(root: Path, tmp_path: Path) -> None:
+    model = root / "examples/fashion_mnist/moe_qdq.onnx"
+    values = invoke_json("estimate", model, "--design", "edge-moe")
+    assert set(values) >= KEYS
+    assert values["routing"]["how"] == "uniform"
+    assert sum(values["bound_by"].values()) == values["cycles"]
+    worst = invoke_json("estimate", model, "--design", "edge-moe", "--routing", "worst")
+    assert worst["cycles"] > values["cycles"]
+    recording = tmp_path / "routing.json"
+    recording.write_text(json.dumps({"routing": [{"tokens": t} for t in worst["routing"]["tokens"]]}))
+    again = invoke_json("estimate", model, "--design", "edge-moe", "--routing", recording)
+    assert again["cycles"] == worst["cycles"]
+    text = invoke("estimate", model, "--design", "edge-moe").stdout
+    assert "Published, not used here" in text
+    recording.write_text("[1, 2]")
+    assert "must hold a list of numbers" in refusal(
+        "estimate", model, "--design", "edge-moe", "--routing", recording
+    )
+    assert "expected uniform, worst or a file" in refusal(
+        "estimate", model, "--design", "edge-moe", "--routing", "best"
+    )
+
+
+def test_processors(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from intaglio.estimate import measure
+
+    monkeypatch.setattr(measure, "SECONDS", 0.02)
+    host = invoke_json("estimate", vit, "--target", "cpu")
+    gpu = invoke_json("estimate", vit, "--roofline", "h200")
+    for values in (host, gpu):
+        assert set(values) >= KEYS
+        assert values["energy_band_mj"][0] < values["energy_mj"] < values["energy_band_mj"][1]
+    assert (host["measured"], gpu["measured"]) == (True, False)
+    assert "NOT MEASURED" in invoke("estimate", vit, "--roofline", "h200").stdout
+    assert "off a transformer block measured here" in invoke("estimate", vit, "--target", "cpu").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,14 +10,17 @@ import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Json
+from intaglio.cli.options import Debug, Json, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import count, facts, percent, table
 from intaglio.errors import InputError
 
 if TYPE_CHECKING:
     from intaglio.estimate import Compiled, Estimate
-    from intaglio.target import FpgaTarget, Target
+    from intaglio.estimate.design import DesignEstimate
+    from intaglio.estimate.processor import ProcessorEstimate
+    from intaglio.program import Program
+    from intaglio.target import CpuTarget, FpgaTarget, Target
 
 NAMES = {"dsp": "DSP", "bram36": "BRAM36", "uram": "URAM", "lut": "LUT", "ff": "FF"}
 
@@ -52,50 +56,99 @@ def estimate(
     bandwidth: Annotated[
         float | None, typer.Option(help="External memory: bytes per cycle, all ports.", show_default=False)
     ] = None,
+    design: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Another accelerator instead, by the description of its loops: edge-moe, or a .toml file.",
+            show_default=False,
+        ),
+    ] = None,
+    roofline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A processor or GPU instead, by its roofline: h200, or a .toml file.",
+            show_default=False,
+        ),
+    ] = None,
+    routing: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW|FILE",
+            help="Tokens per expert, with --design: uniform, worst, or what `inspect --routing --json` printed.",
+        ),
+    ] = "uniform",
+    threads: Annotated[int, typer.Option(help="Threads of a CPU target.")] = 1,
     as_json: Json = False,
     debug: Debug = False,
 ) -> Result:
-    """Estimate cycles, energy and resources of MODEL on a target, with measured bounds of the error."""
-    return _accelerator(model, target, config, latency, bandwidth)
+    """Estimate time, energy and resources of MODEL on a target, with bounds of the error where they were measured."""
+    at_least_one("--threads", threads)
+    instead = [n for n, v in (("--target", target), ("--design", design), ("--roofline", roofline)) if v]
+    if len(instead) > 1:
+        raise InputError(f"{' and '.join(instead)} exclude each other: give one of them.")
+    if (design or roofline) and (config or latency is not None or bandwidth is not None):
+        raise InputError(f"{instead[0]}: --config, --latency and --bandwidth are for FPGA targets only.")
+    if routing != "uniform" and not design:
+        raise InputError("--routing: only an estimate for --design takes one.")
+    if design:
+        return _design(model, design, routing)
+    if roofline:
+        return _roofline(model, roofline)
+    return _target(model, target, config, latency, bandwidth, threads)
 
 
-def _accelerator(
-    model: Path, target: str | None, config: str | None, latency: int | None, bandwidth: float | None
+def _target(
+    model: Path,
+    name: str | None,
+    config: str | None,
+    latency: int | None,
+    bandwidth: float | None,
+    threads: int,
 ) -> Result:
-    from intaglio import estimate as models
+    from intaglio.target import CpuTarget, FpgaTarget, configured
 
-    chosen = _target(model, target, config)
-    compiled = _compiled(model, chosen, target is None and config is None)
-    memory = models.memory_of(chosen.board, chosen.accelerator.clock_mhz, latency, bandwidth)
-    found = models.estimate(compiled, chosen.name, chosen.board, memory)
-    return Result(found.as_json(), _view(found))
+    chosen = configured(_find(model, name), config)
+    if isinstance(chosen, FpgaTarget):
+        if threads != 1:
+            raise InputError("--threads: only CPU targets have them.")
+        compiled = _compiled(model, chosen, name is None and config is None)
+        return _accelerator(compiled, chosen, latency, bandwidth)
+    if latency is not None or bandwidth is not None:
+        raise InputError("--latency and --bandwidth are for FPGA targets only.")
+    if not isinstance(chosen, CpuTarget):
+        raise InputError(
+            f"--target: {chosen.name!r} is of kind {chosen.kind!r}, of which there is no model; choose one of kind "
+            "fpga or cpu."
+        )
+    return _cpu(model, chosen, threads)
 
 
-def _target(model: Path, target: str | None, config: str | None) -> FpgaTarget:
-    """The target asked for, or that of a compiled model."""
+def _find(model: Path, name: str | None) -> Target:
+    """The target called `name`, or that of a compiled model."""
     from intaglio import target as targets
 
-    if target is not None:
-        chosen = targets.find(target)
-    elif model.is_dir():
-        from intaglio import artifact
-        from intaglio.backends import fpga
+    if name is not None:
+        return targets.find(name)
+    if not model.is_dir():
+        raise InputError(
+            "--target is missing: give a name of `intaglio targets`, or a .toml file; or --design or --roofline."
+        )
+    from intaglio import artifact
+    from intaglio.backends import fpga
 
-        chosen = targets.load(artifact.load(model, verify=False).file(fpga.CONFIG))
-    else:
-        raise InputError("--target is missing: give a name of `intaglio targets`, or a .toml file.")
-    return _fpga(targets.configured(chosen, config))
-
-
-def _fpga(target: Target) -> FpgaTarget:
-    from intaglio.target import FpgaTarget
-
-    if not isinstance(target, FpgaTarget):
-        raise InputError(f"--target: {target.name!r} is of kind {target.kind!r}; there is no model of it.")
-    return target
+    loaded = artifact.load(model, verify=False)
+    held = {record.path for record in loaded.manifest.files}
+    return (
+        targets.load(loaded.file(fpga.CONFIG))
+        if fpga.CONFIG in held
+        else targets.find(loaded.manifest.target)
+    )
 
 
 def _compiled(model: Path, target: FpgaTarget, as_it_is: bool) -> Compiled:
+    """A model for the accelerator of a target; `as_it_is`: as its folder has it."""
     from intaglio import estimate as models
 
     if model.is_dir():
@@ -107,13 +160,64 @@ def _compiled(model: Path, target: FpgaTarget, as_it_is: bool) -> Compiled:
         return models.compiled_model(model, target, progress)
 
 
+def _program(model: Path) -> Program:
+    """The integer program of a model or a folder."""
+    if model.is_dir():
+        from intaglio import artifact
+
+        return artifact.load(model, verify=False).program
+    with steps("estimate") as progress:
+        from intaglio.compiler import to_program
+
+        return to_program(model, progress=progress)
+
+
+def _accelerator(
+    compiled: Compiled, target: FpgaTarget, latency: int | None, bandwidth: float | None
+) -> Result:
+    from intaglio import estimate as models
+
+    memory = models.memory_of(target.board, target.accelerator.clock_mhz, latency, bandwidth)
+    found = models.estimate(compiled, target.name, target.board, memory)
+    return Result(found.as_json(), _view(found))
+
+
+def _design(model: Path, name: str, routing: str) -> Result:
+    from intaglio.estimate.design import estimate_design
+    from intaglio.hw import dataflow
+
+    design = dataflow.find(name)
+    found = estimate_design(_program(model), design, routing)
+    return Result(found.as_json(), _view_design(found))
+
+
+def _roofline(model: Path, name: str) -> Result:
+    from intaglio.estimate.processor import estimate_processor
+    from intaglio.hw import roofline
+
+    machine = roofline.find(name)
+    found = estimate_processor(_program(model), machine.name, machine)
+    return Result(found.as_json(), _view_processor(found))
+
+
+def _cpu(model: Path, target: CpuTarget, threads: int) -> Result:
+    from intaglio.estimate.processor import estimate_processor
+
+    program = _program(model)
+    with steps("estimate") as progress:
+        from intaglio.estimate import measure
+
+        machine = measure.host(target.mcpu, threads, progress)
+    found = estimate_processor(program, target.name, machine)
+    return Result(found.as_json(), _view_processor(found))
+
+
 def _view(found: Estimate) -> list[RenderableType]:
     prediction, energy, config = found.prediction, found.energy, found.config
     values = found.as_json()
     cycles, memory = values["bounds"]["cycles"], found.memory
     shape = f"{config.rows} x {config.cols} x {config.depth} int8 MACs at {config.clock_mhz} MHz"
     error = f"at most {cycles['max_percent']:.1f} % off the RTL in {cycles['models']} runs of models"
-    bound = ", ".join(f"{name} {percent(n / prediction.cycles)}" for name, n in found.bound_by.items())
     summary = {
         "model": found.name,
         "target": f"{found.target}: {shape}",
@@ -122,7 +226,7 @@ def _view(found: Estimate) -> list[RenderableType]:
         "latency": f"{prediction.latency_ms:.3f} ms, the first frame too; frames do not overlap",
         "rate": f"{prediction.frames_per_second:.1f} frames/s",
         "array": f"{percent(prediction.utilization)} used, {percent(prediction.occupancy)} of cycles issue a step",
-        "bound by": bound,
+        "bound by": _shares(found.bound_by),
         "energy": f"{energy.total:.2f} mJ a frame, 90 % band {energy.low:.2f} to {energy.high:.2f}",
         "power": f"{energy.watts:.2f} W",
         "fits": "yes" if found.use.fits else f"NO: too little {', '.join(found.use.exceeded)}",
@@ -153,3 +257,60 @@ def _ops(found: Estimate) -> RenderableType:
         for op in found.ops
     ]  # fmt: skip
     return table("", columns, rows)
+
+
+def _view_design(found: DesignEstimate) -> list[RenderableType]:
+    evaluation, energy, design = found.evaluation, found.energy, found.evaluation.design
+    summary = {
+        "model": found.name,
+        "design": f"{design.name}: {design.description}, {design.clock_mhz:g} MHz",
+        "cycles": f"{evaluation.cycles:,} (error not measured: by the loops of the design's file)",
+        "latency": f"{evaluation.latency_ms:.3f} ms, the first frame too; frames do not overlap",
+        "rate": f"{1e3 / evaluation.latency_ms:.1f} frames/s",
+        "bound by": _shares(evaluation.by_bound()),
+        "external memory": f"{count(evaluation.bytes)}B a frame",
+        "energy": f"{energy.total:.2f} mJ a frame, 90 % band {energy.low:.2f} to {energy.high:.2f}",
+        "power": f"{energy.watts:.2f} W",
+    }
+    if found.how:
+        summary["routing"] = f"{found.how}: first mixture {' '.join(map(str, found.routing[0]))}"
+    quoted = [
+        f"Published, not used here: {one['what']}, {one['ms']:g} ms ({one['difference_percent']:+.1f} % here). "
+        f"{one['source']}."
+        for one in found.published
+    ]
+    columns = {"kind": "left", "cycles": "right", "share": "right"}
+    rows = [(kind, f"{n:,}", percent(n / evaluation.cycles)) for kind, n in evaluation.by_kind().items()]
+    return [facts(summary), table("", columns, rows), *quoted, *found.energy.notes]
+
+
+def _view_processor(found: ProcessorEstimate) -> list[RenderableType]:
+    evaluation, machine = found.evaluation, found.machine
+    low, high = found.band_mj
+    error = machine.check_percent
+    checked = "not measured" if error is None else f"{error:+.0f} % off a transformer block measured here"
+    roofs = f"{count(machine.macs_per_s)}MAC/s, attention {count(machine.attention_macs_per_s)}MAC/s, "
+    summary = {
+        "model": found.name,
+        "machine": f"{machine.name}, {machine.threads} thread(s)" if machine.kind == "cpu" else machine.name,
+        "roofs": f"{roofs}{count(machine.bytes_per_s)}B/s ({machine.source})",
+        "latency": f"{1e3 * evaluation.seconds:.3f} ms ({checked})",
+        "rate": f"{1 / evaluation.seconds:.1f} frames/s",
+        "bound by": _shares(evaluation.by_bound()),
+        "energy": f"{found.energy_mj:.2f} mJ a frame, band {low:.2f} to {high:.2f}",
+    }
+    kinds: dict[str, float] = {}
+    for op in evaluation.ops:
+        kinds[op.op] = kinds.get(op.op, 0.0) + op.us
+    total = 1e6 * evaluation.seconds
+    rows = [(kind, f"{us:,.0f}", percent(us / total)) for kind, us in kinds.items() if us]
+    return [
+        facts(summary),
+        table("", {"op": "left", "us": "right", "share": "right"}, rows),
+        *found.notes,
+    ]
+
+
+def _shares(parts: Mapping[str, float]) -> str:
+    total = sum(parts.values())
+    return ", ".join(f"{name} {percent(part / total)}" for name, part in parts.items())

@@ -89,12 +89,12 @@ def compiled_model(path: Path, target: FpgaTarget, progress: Progress = lambda _
 
 def _cache_file(path: Path, target: FpgaTarget) -> Path:
     """Named after all that the descriptors depend on: the model, its name, the configuration and the compiler."""
-    parts = [file_sha256(path), path.stem, target.accelerator.model_dump_json(), _compiler()]
+    parts = [file_sha256(path), path.stem, target.accelerator.model_dump_json(), compiler_state()]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
     return cache_folder() / f"estimate-{key}.json"
 
 
-def _compiler() -> str:
+def compiler_state() -> str:
     """Changes with every source file of the compiler."""
     state = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
