@@ -28,8 +28,9 @@ from intaglio.ops import reference
 from intaglio.program import Program
 from intaglio.verify import verify
 from tests import moe_programs
-from tests.cpu.networks import SMALL
+from tests.cpu.networks import SMALL, VitWriter
 from tests.fpga.mixtures import ROUTINGS, Mixture, MixtureWriter
+from tests.fpga.test_spill import WIDE, bounds, smaller
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 
@@ -45,8 +46,8 @@ def same_as_simulator(config: AcceleratorConfig, program: ProgramFile, weights: 
         assert simulation.run([image], task) == [simulator.run(image, task=task)], f"task {task}"
 
 
-def same_as_reference(program: Program, config: AcceleratorConfig) -> None:
-    """Every result, for every task, of random inputs."""
+def same_as_reference(program: Program, config: AcceleratorConfig) -> ProgramFile:
+    """Every result, for every task, of random inputs; the compiled file."""
     built = build(program, config)
     simulation = Csim(config, built.program, built.weights)
     tensor = program.tensors[program.input]
@@ -56,6 +57,7 @@ def same_as_reference(program: Program, config: AcceleratorConfig) -> None:
         (data,) = simulation.run([x.tobytes()], task)
         expected = reference.run(program, x, task=task)
         assert np.array_equal(fpga.result(program.tensors[program.output], data), expected), f"task {task}"
+    return built.program
 
 
 @pytest.mark.parametrize("name", ["tiny", "medium", "large"])
@@ -144,6 +146,19 @@ def test_spilled_words(name: str, bank: int) -> None:
     assert len(data) == kept
     assert data[:result] == expected
     assert data == Simulator(config, program, weights.tobytes()).run(bytes(64))
+
+
+@pytest.mark.parametrize(
+    "mixture", [None, Mixture(function="own", experts=4, k=3, tasks=2)], ids=["vit", "mixture"]
+)
+@pytest.mark.parametrize("name", ["tiny", "large"])
+def test_models_that_spill(name: str, mixture: Mixture | None) -> None:
+    config, vit = PRESETS[name], replace(WIDE, residual="int16")
+    program = MixtureWriter(mixture, vit).build(whole=True) if mixture else VitWriter(vit).build()
+    whole, least = bounds(program, config)
+    words = {bank: max(16, (whole[bank] + 3 * least[bank]) // 4) for bank in "AX"}
+    file = same_as_reference(program, smaller(config, words["A"], words["X"]))
+    assert file.spill_bytes > 0
 
 
 @pytest.mark.parametrize("name", ["tiny", "medium"])
