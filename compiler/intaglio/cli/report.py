@@ -77,12 +77,14 @@ def report(
 
 
 def _summary(found: Facts, paths: dict[str, str | None]) -> dict[str, str]:
+    from intaglio.report.sentences import digits
+
     rows = {"page": paths["output"], "trace": paths["trace"], "ops": f"{len(found.ops)}"}
     if found.timing:
         ms = found.latency_ms(found.timing)
         rows["cycles"] = f"{found.timing.cycles:,} ({found.timing.source}), {ms:.3f} ms"
-    if found.energy:
+    if energy := found.energy:
         rows["energy"] = (
-            f"{found.energy.total:.3g} mJ ({found.energy.low:.3g} to {found.energy.high:.3g}), modelled"
+            f"{digits(energy.total)} mJ ({digits(energy.low)} to {digits(energy.high)}), modelled"
         )
     return {name: value for name, value in rows.items() if value is not None}

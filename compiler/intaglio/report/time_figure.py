@@ -96,7 +96,7 @@ def occupancy(
 def _region(region: Region, cells: int, program: Sequence[Descriptor], comments: Sequence[str]) -> Markup:
     width = max(region.end - region.start, 1)
     path = "".join(
-        f"M{region.start:g} {cells - first - count}h{width:g}v{count}h{-width:g}z"
+        f"M{region.start:.0f} {cells - first - count}h{width:.0f}v{count}h{-width:.0f}z"
         for first, count in region.runs
     )
     # An outline would hide what is as thin as itself.
@@ -123,7 +123,9 @@ def _stretched(width: int, height: int, label: str, children: Sequence[Markup]) 
 
 
 def time_ticks(length: int, clock_mhz: int | None) -> list[tuple[float, str]]:
-    """Places along the axis in percent, and what stands there: microseconds, or without a clock descriptors."""
-    end = length / (clock_mhz or 1)
-    scale, unit = Scale(0.0, end, 0.0, 100.0), " µs" if clock_mhz else ""
+    """Places along the axis in percent, and what stands there: a time, or without a clock a descriptor."""
+    end, unit = length / (clock_mhz or 1), " µs" if clock_mhz else ""
+    if clock_mhz and end >= 5000:
+        end, unit = end / 1000, " ms"
+    scale = Scale(0.0, end, 0.0, 100.0)
     return [(scale(v), f"{number(v)}{unit}" if v else "0") for v in scale.ticks(10) if v < 0.96 * end]
