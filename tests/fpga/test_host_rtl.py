@@ -22,15 +22,16 @@ IMAGES = 2
 
 @pytest.mark.simulator
 @pytest.mark.slow
-def test_driver_on_the_rtl(root: Path, tmp_path: Path) -> None:
-    compiled = _compiled(root, tmp_path / "build")
+@pytest.mark.parametrize(("model", "module"), [("vit", "cocotb_host"), ("moe_tasks", "cocotb_host_tasks")])
+def test_driver_on_the_rtl(root: Path, tmp_path: Path, model: str, module: str) -> None:
+    compiled = _compiled(root, model, tmp_path / "build")
     config = fpga.load(compiled).config
     _inputs(compiled, root, tmp_path)
     (tmp_path / "intaglio_pynq.py").write_text(host.emit(config)["host/intaglio_pynq.py"])
     results = run_module(
         build_bench(config),
         config,
-        "cocotb_host",
+        module,
         tmp_path,
         MemoryModel(latency=20, bytes_per_cycle=16.0),
         env={"INTAGLIO_HOST": str(tmp_path)},
@@ -39,10 +40,10 @@ def test_driver_on_the_rtl(root: Path, tmp_path: Path) -> None:
     check(results, tmp_path / "log.txt")
 
 
-def _compiled(root: Path, out: Path) -> artifact.Artifact:
-    """The example model as the README compiles it."""
+def _compiled(root: Path, model: str, out: Path) -> artifact.Artifact:
+    """An example model as the README compiles it."""
     return compile_model(
-        root / "examples/fashion_mnist/vit_qdq.onnx",
+        root / f"examples/fashion_mnist/{model}_qdq.onnx",
         target=target.find("tiny"),
         out=out,
         input_kind="uint8",
@@ -52,10 +53,11 @@ def _compiled(root: Path, out: Path) -> artifact.Artifact:
 
 
 def _inputs(compiled: artifact.Artifact, root: Path, folder: Path) -> None:
-    """Images as the driver takes them, and the reference's results."""
+    """Images as the driver takes them, and the reference's results, of every task in a file of its own."""
     given = load_samples(root / "examples/fashion_mnist/images", [1, 28, 28], IMAGES)
     inputs = feed.integers(compiled.program, given, None)
     with Executor(compiled, "reference") as executor:
-        logits = executor.run(inputs)
+        logits = [executor.run(inputs, task) for task in range(compiled.program.tasks)]
     np.save(folder / "images.npy", inputs)
-    np.save(folder / "logits.npy", logits)
+    for task, values in enumerate(logits):
+        np.save(folder / f"logits{task or ''}.npy", values)
