@@ -1,7 +1,8 @@
 """How a model is brought into the scratchpads: whole if it fits, else in pieces that are spilled.
 
-A cut is so many chunks of rows (cut.py) and so many heads of attention at a time. Of all cuts that fit, the one is
-taken for which the fewest beats are moved from and to external memory; with more chunks, weights are loaded more often.
+A cut is so many chunks of rows (cut.py) and so many heads of attention at a time. Of all cuts that fit, the one of the
+fewest cycles is taken, by a rough count: for each product the longer of its steps and of loading its weights, which
+every chunk does again; the beats of spills and fills; and a constant for every operation.
 """
 
 from __future__ import annotations
@@ -13,22 +14,28 @@ from intaglio.backends.fpga.allocate import allocate, buffers_of
 from intaglio.backends.fpga.cut import cut
 from intaglio.backends.fpga.emit import copies_per_head
 from intaglio.backends.fpga.graph import Graph
-from intaglio.backends.fpga.lower import lower
+from intaglio.backends.fpga.lower import Known, lower
 from intaglio.backends.fpga.operations import Attention, Experts, Fill, Gemm, Operation, Spill
 from intaglio.backends.fpga.spill import Paged, least_words, page
 from intaglio.errors import UnsupportedError
+from intaglio.program import Array
 
 MOST_COPIES = 255
 """Descriptors that copy a head's keys and values, at most: the step of a wait has 8 bits."""
 
 
+_START = 100
+"""Cycles from the start of an operation to its first results."""
+
+
 def fit(graph: Graph, config: AcceleratorConfig) -> Paged:
     """Operations and addresses. Raises UnsupportedError where they do not fit, saying what is missing."""
-    operations = lower(graph, config)
+    known: Known = {}
+    operations = lower(graph, config, known=known)
     addresses = allocate(operations, config)
     if addresses.words["A"] <= config.a_words and addresses.words["X"] <= config.x_words:
         return Paged(operations, addresses, 0)
-    found = _best(graph, config, operations)
+    found = _best(graph, config, operations, known)
     if found is None:
         raise _refusal(graph, config, addresses.words)
     return found
@@ -45,8 +52,8 @@ def _refusal(graph: Graph, config: AcceleratorConfig, whole: Mapping[str, int]) 
     )
 
 
-def _best(graph: Graph, config: AcceleratorConfig, whole: Sequence[Operation]) -> Paged | None:
-    """The cut of the least traffic."""
+def _best(graph: Graph, config: AcceleratorConfig, whole: Sequence[Operation], known: Known) -> Paged | None:
+    """The cut of the fewest cycles: chunks become smaller as long as their products alone leave room for gains."""
     best, least = None, 0
     heads = max((op.heads for op in whole if isinstance(op, Attention)), default=1)
     counts = [n for n in range(heads, 0, -1) if heads % n == 0]
@@ -54,18 +61,17 @@ def _best(graph: Graph, config: AcceleratorConfig, whole: Sequence[Operation]) -
     for rows in _chunks(whole, config):
         for count in counts:
             if count not in lowered:
-                lowered[count] = lower(graph, config, count)
+                lowered[count] = lower(graph, config, count, known)
             operations = cut(lowered[count], config, rows) if rows else lowered[count]
-            loads = sum(_weight_beats(op, config) for op in operations)
-            if best is not None and loads >= least:
-                return best
+            if best is not None and _cycles(operations, config) >= least:
+                break
             paged = page(operations, config) if _counted(operations, config) else None
             if paged is None:
                 continue
-            traffic = loads + sum(_spill_beats(op, config) for op in paged.operations)
-            if best is None or traffic < least:
-                best, least = paged, traffic
-            break
+            cycles = _cycles(paged.operations, config)
+            if best is not None and cycles >= least:
+                break
+            best, least = paged, cycles
     return best
 
 
@@ -87,19 +93,25 @@ def _counted(operations: Sequence[Operation], config: AcceleratorConfig) -> bool
     return all(copies_per_head(op, config) <= MOST_COPIES for op in attentions)
 
 
-def _weight_beats(operation: Operation, config: AcceleratorConfig) -> int:
-    """Beats of weights that an operation loads on every weight port; of a mixture of experts those of all experts."""
-    sizes = []
-    if isinstance(operation, Gemm):
-        sizes = [operation.weight.shape]
-    elif isinstance(operation, Experts):
-        sizes = [of.weight.shape for of in (*operation.first, *operation.second)]
-    beats = sum(
-        -(-channels // config.cols) * config.cols * depth // config.depth for channels, depth in sizes
-    )
-    return beats // config.weight_ports
+def _cycles(operations: Sequence[Operation], config: AcceleratorConfig) -> int:
+    """A rough count, for comparison: what does not depend on the cut is left out."""
+    return sum(_START + _busy(op, config) for op in operations)
 
 
-def _spill_beats(operation: Operation, config: AcceleratorConfig) -> int:
-    """Beats that the I/O port moves."""
-    return operation.slot.words * config.rows if isinstance(operation, (Spill, Fill)) else 0
+def _busy(op: Operation, config: AcceleratorConfig) -> int:
+    """Cycles of a product or of its weights, of the weights of all experts; beats of spills and fills."""
+    load = config.cols // config.weight_ports
+    match op:
+        case Gemm():
+            return max(-(-op.rows // config.rows), load) * _entries(op.weight, config)
+        case Experts():
+            return load * sum(_entries(of.weight, config) for of in (*op.first, *op.second))
+        case Spill() | Fill():
+            return op.slot.words * config.rows
+        case _:
+            return 0
+
+
+def _entries(weight: Array, config: AcceleratorConfig) -> int:
+    channels, depth = weight.shape
+    return -(-channels // config.cols) * (depth // config.depth)

@@ -35,22 +35,28 @@ from intaglio.backends.fpga.operations import (
 from intaglio.backends.fpga.refusal import refusal
 from intaglio.program import Array, Step
 
+Known = dict[tuple[Product, bytes, bytes], list[Constants]]
+"""Constants of products by the columns of result and operand: what lowering a graph again, cut otherwise, shares."""
 
-def lower(graph: Graph, config: AcceleratorConfig, heads: int = 0) -> list[Operation]:
+
+def lower(
+    graph: Graph, config: AcceleratorConfig, heads: int = 0, known: Known | None = None
+) -> list[Operation]:
     """Operations in program order; with `heads`, attention is cut into operations of so many heads.
 
-    Raises UnsupportedError naming the step that does not fit.
+    `known` is added to. Raises UnsupportedError naming the step that does not fit.
     """
-    return _Lowering(graph, config, heads).run()
+    return _Lowering(graph, config, heads, {} if known is None else known).run()
 
 
 class _Lowering:
     """Buffers requested so far, by producer and layout; operations, last one first."""
 
-    def __init__(self, graph: Graph, config: AcceleratorConfig, heads: int) -> None:
+    def __init__(self, graph: Graph, config: AcceleratorConfig, heads: int, known: Known) -> None:
         self.graph = graph
         self.config = config
         self.heads = heads
+        self.known = known
         self.buffers: dict[Producer, dict[tuple[str, bytes], Buffer]] = {}
         self.image: Buffer | None = None
         self.operations: list[Operation] = []
@@ -214,8 +220,11 @@ class _Lowering:
     def _product(
         self, product: Product, buffer: Buffer, a: Buffer, residual: Buffer | None, rows: int
     ) -> Gemm:
-        one = Constants(product.weight, product.bias, product.multiplier, product.shift)
-        first, *others = [self._constants(product, buffer, a, of) for of in product.tasks or (one,)]
+        key = (product, buffer.columns.tobytes(), a.columns.tobytes())
+        if key not in self.known:
+            one = Constants(product.weight, product.bias, product.multiplier, product.shift)
+            self.known[key] = [self._constants(product, buffer, a, of) for of in product.tasks or (one,)]
+        first, *others = self.known[key]
         add = {} if product.addend is None else product.addend.attrs
         return Gemm(
             product.steps[-1], a, buffer, rows, first.weight, first.bias, first.multiplier, first.shift,
