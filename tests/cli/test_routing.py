@@ -210,3 +210,14 @@ def test_rows_want_the_routing_of_every_route(build: Path, routings: list[Routin
     program = fpga.load(artifact.load(build / "tiny")).program.descriptors
     with pytest.raises(ValueError, match=f"{len(routings)} routings are not those of the program"):
         rows(program, routings)
+
+
+@pytest.mark.simulator
+@pytest.mark.slow
+def test_the_rtl_loads_the_experts_of_the_task(build: Path, images: Path) -> None:
+    found = invoke_json("simulate", build / "tiny", "--input", images, "--task", 1)
+    assert (found["bit_exact"], found["task"]) == (True, 1)
+    (routing,), (counters,) = found["routing"], found["counters"]
+    assert counters["experts"] == sum(layer["experts_loaded"] for layer in routing)
+    inspected = invoke_json("inspect", build / "tiny", "--routing", "--input", images, "--task", 1)
+    assert routing == inspected["routing"]
