@@ -61,6 +61,26 @@ def simulation(example: artifact.Artifact, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
+def mixture_simulation(mixture_facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten cycles for every descriptor, one after another."""
+    kinds = [d.kind for d in mixture_facts.program]
+    values = {
+        "bit_exact": True,
+        "cycles": 10 * len(kinds),
+        "latency_ms": 0.03,
+        "task": 1,
+        "routing": [[layer.as_json() for layer in mixture_facts.routing]],
+        "descriptors": [
+            {"image": 0, "index": i, "kind": kind, "start": 10 * i, "end": 10 * i + 10}
+            for i, kind in enumerate(kinds)
+        ],
+    }
+    path = tmp_path_factory.mktemp("simulation") / "mixture.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+@pytest.fixture(scope="session")
 def designs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four designs, three lines that are none, and an empty one."""
     lines = [

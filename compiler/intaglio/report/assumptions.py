@@ -50,7 +50,8 @@ def assumptions(facts: Facts) -> list[tuple[str, str]]:
         found.append(
             (
                 "Routing",
-                "Experts' cycles, traffic and energy are those of one image: another routes otherwise.",
+                "Experts' cycles, traffic and energy are those of one image: another routes otherwise. The memory map "
+                "draws their tensors as if every token had chosen them.",
             )
         )
     return found
