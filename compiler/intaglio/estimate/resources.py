@@ -11,9 +11,10 @@ from intaglio.hw.resources import bounds, estimate_resources
 from intaglio.hw.resources.model import FAMILIES
 from intaglio.target import Board
 
-_BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
+BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
+"""Names in a board's file."""
 
-NAMES = tuple(_BOARD)
+NAMES = tuple(BOARD)
 
 LIKE = "ultrascale+"
 """The family that stands for those without a model of resources, and for targets without a board."""
@@ -48,7 +49,7 @@ def use(config: AcceleratorConfig, board: Board) -> Use:
     family = board.family if board.family in FAMILIES else LIKE
     found = estimate_resources(config, family, uram=bool(board.urams))
     used = {name: getattr(found, name) for name in NAMES}
-    return Use(used, {name: getattr(board, key) for name, key in _BOARD.items()}, family)
+    return Use(used, {name: getattr(board, key) for name, key in BOARD.items()}, family)
 
 
 def error_bounds() -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "emit",
     "load",
     "result",
+    "target_file",
 ]
 
 Files = dict[str, str | bytes]
@@ -52,7 +53,7 @@ def _program(built: Built, config: AcceleratorConfig, target: FpgaTarget) -> Fil
     return {
         PROGRAM: built.program.pack(),
         WEIGHTS: built.weights,
-        CONFIG: _toml(config, target),
+        CONFIG: target_file(config, target),
         MAP: json.dumps(notes, indent=0) + "\n",
     }
 
@@ -76,7 +77,7 @@ def _flow(_built: Built, config: AcceleratorConfig, target: FpgaTarget) -> Files
     return dict(flow.emit(config, target.board.part, target.board.vivado_board, config.clock_mhz))
 
 
-def _toml(config: AcceleratorConfig, target: FpgaTarget) -> str:
+def target_file(config: AcceleratorConfig, target: FpgaTarget) -> str:
     """A target file with every value written out."""
     head = {"name": target.name, "kind": target.kind, "description": target.description}
     board = target.board.model_dump(exclude_none=True)

@@ -1,0 +1,179 @@
+"""A model's operations on an accelerator of given rows and depth, as sizes: all that the fast model needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.descriptors import Descriptor
+from intaglio.backends.fpga.allocate import allocate
+from intaglio.backends.fpga.graph import Graph
+from intaglio.backends.fpga.lower import lower
+from intaglio.backends.fpga.operations import Attention, Gemm, Image, LayerNorm, Operation, Preload, Store
+from intaglio.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Product:
+    """A GEMM of `rows` tokens: `channels` results of `steps` words; `reads`: the operation that made its operand."""
+
+    rows: int
+    channels: int
+    steps: int
+    table: bool
+    residual: bool
+    wide: bool
+    reads: int
+
+
+@dataclass(frozen=True)
+class Attend:
+    """Attention: words of a head of q and k, and of v."""
+
+    rows: int
+    heads: int
+    keys: int
+    qk_words: int
+    v_words: int
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm; `reads`: the operation that made its operand."""
+
+    rows: int
+    channels: int
+    wide: bool
+    reads: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The image: bytes, and what a descriptor says of it."""
+
+    channels: int
+    height: int
+    width: int
+    patch: tuple[int, int]
+
+    @property
+    def bytes(self) -> int:
+        return self.channels * self.height * self.width
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Words of bank A or X that come from, or go to, external memory."""
+
+    words: int
+    stored: bool
+
+
+Shape = Product | Attend | Norm | Picture | Rows
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Operations in program order, and the least a configuration must have to run them without spilling."""
+
+    shapes: Sequence[Shape]
+    a_words: int
+    x_words: int
+    norm_channels: int
+    keys: int
+
+
+def shapes_of(graph: Graph, config: AcceleratorConfig) -> Shapes:
+    """Sizes of a model's operations for a configuration's `rows` and `depth`; nothing else of it counts.
+
+    Raises UnsupportedError where an op does not fit any configuration, or has no fast model.
+    """
+    roomy = config.model_copy(update={"max_keys": 1024, "norm_channels": 65536})
+    operations = lower(graph, roomy)
+    words = allocate(operations, roomy).words
+    found = list(_shapes(operations, roomy))
+    return Shapes(
+        found,
+        words["A"],
+        words["X"],
+        max((one.channels for one in found if isinstance(one, Norm)), default=8),
+        max((one.keys for one in found if isinstance(one, Attend)), default=16),
+    )
+
+
+def _shapes(operations: Sequence[Operation], config: AcceleratorConfig) -> Iterator[Shape]:
+    makers = {operation.writes: index for index, operation in enumerate(operations) if operation.writes}
+    for operation in operations:
+        match operation:
+            case Gemm():
+                yield Product(
+                    operation.rows, len(operation.weight), len(operation.a.columns) // config.depth,
+                    operation.table is not None, operation.residual is not None, operation.wide,
+                    makers.get(operation.a, -1),
+                )  # fmt: skip
+            case Attention():
+                yield Attend(
+                    operation.out.rows, operation.heads, operation.keys, operation.qk_words, operation.v_words
+                )
+            case LayerNorm():
+                made = makers.get(operation.x, -1)
+                yield Norm(operation.out.rows, len(operation.gain), operation.x.wide, made)
+            case Image():
+                channels, height, width = operation.image
+                yield Picture(channels, height, width, operation.patch)
+            case Preload():
+                tiles = -(-len(operation.values) // config.rows)
+                yield Rows(tiles * operation.out.stride(config), stored=False)
+            case Store():
+                yield Rows(operation.x.stride(config), stored=True)
+            case _:
+                raise UnsupportedError(
+                    f"{operation.step.op} ({operation.name!r}) has no fast model: explore takes models without "
+                    "mixtures of experts."
+                )
+
+
+def descriptors(shapes: Sequence[Shape], config: AcceleratorConfig) -> list[Descriptor]:
+    """What the energy model counts of them: every operation in one piece, its loads beside it."""
+    found: list[Descriptor] = []
+    for shape in shapes:
+        found.extend(_descriptors(shape, config))
+    return found
+
+
+def _descriptors(shape: Shape, config: AcceleratorConfig) -> Iterator[Descriptor]:
+    match shape:
+        case Product():
+            groups = shape.channels // config.group
+            tiles = -(-shape.channels // config.cols)
+            yield Descriptor("LOAD_WEIGHTS", {"entries": tiles * shape.steps})
+            yield Descriptor("LOAD_PARAMS", {"groups": groups})
+            fields = {"rows": shape.rows, "groups": groups, "k_steps": shape.steps}
+            flags = {
+                "table": shape.table,
+                "residual": shape.residual,
+                "r_wide": shape.wide,
+                "o_wide": shape.wide,
+            }
+            yield Descriptor("GEMM", fields | {name: int(flag) for name, flag in flags.items()})
+        case Attend():
+            fields = {
+                "rows": shape.rows,
+                "heads": shape.heads,
+                "keys": shape.keys,
+                "qk_steps": shape.qk_words,
+            }
+            yield Descriptor("ATTENTION", fields | {"v_words": shape.v_words})
+            copied = {"rows": shape.keys, "chunks": shape.heads * (shape.qk_words + shape.v_words)}
+            yield Descriptor("COPY_KV", copied)
+        case Norm():
+            yield Descriptor("LOAD_NORM", {"channels": shape.channels})
+            fields = {"rows": shape.rows, "channels": shape.channels, "x_wide": int(shape.wide)}
+            yield Descriptor("LAYERNORM", fields)
+        case Picture():
+            (ph, pw), height, width = shape.patch, shape.height, shape.width
+            fields = {"channels": shape.channels, "patch_h": ph, "patch_w": pw}
+            yield Descriptor("LOAD_IMAGE", fields | {"grid_h": height // ph, "grid_w": width // pw})
+        case Rows():
+            yield Descriptor("STORE" if shape.stored else "LOAD_ROWS", {"words": shape.words})
