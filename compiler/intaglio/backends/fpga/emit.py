@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,13 +38,17 @@ TABLES = {"activation": 0, "exponential": 1, "pixel": 2, "router": 3}
 
 
 class Emitter:
-    """Nodes without their loads' positions: `nodes[i].loads` must come after `earliest` nodes and before node i."""
+    """Nodes without their loads' positions: `nodes[i].loads` must come after `earliest` nodes and before node i.
 
-    def __init__(self, config: AcceleratorConfig, addresses: Addresses) -> None:
+    With `reuse`, constants that a ring still holds are not loaded again.
+    """
+
+    def __init__(self, config: AcceleratorConfig, addresses: Addresses, reuse: bool = False) -> None:
         self.config = config
         self.addresses = addresses
         self.weights = Weights()
         self.rings = Rings(config)
+        self.reuse = reuse
         self.nodes: list[Node] = []
         self.spill_base = 0
 
@@ -72,13 +77,20 @@ class Emitter:
 
     # --- helpers --------------------------------------------------------------------------------------------------
 
-    def _load(self, node: Node, step: Step, kind: str, ring: str, count: int, *tasks: bytes) -> int:
+    def _load(
+        self, node: Node, step: Step, kind: str, ring: str, count: int, *tasks: bytes, certain: bool = True
+    ) -> int:
         """A load of `count` cells of a ring for a node that comes next; returns the first cell.
 
-        `tasks`: the data, or that of every task.
+        `tasks`: the data, or that of every task. `certain`: it does not depend on the routing.
         """
-        first, earliest = self.rings.take(step, ring, count)
         data, units = layout.of_tasks(tasks) if len(tasks) > 1 else (tasks[0], 0)
+        offset = self.weights.add(data)
+        if self.reuse and certain and (held := self.rings.find(ring, count, offset)) is not None:
+            return held
+        first, earliest = self.rings.take(step, ring, count)
+        if certain:
+            self.rings.hold(ring, first, count, offset)
         load = self._loading(node, kind, ring, first, count, data, earliest)
         if units:
             load.fields |= {"select": units, "tasks": len(tasks)}
@@ -202,16 +214,16 @@ class Emitter:
         return slot
 
     def _constants(
-        self, node: Node, step: Step, tasks: Sequence[Constants], low: int, high: int
+        self, node: Node, step: Step, tasks: Sequence[Constants], low: int, high: int, certain: bool = True
     ) -> tuple[int, int]:
         """Loads of columns low .. high - 1 of a product's constants, for every task; parameter group and entry."""
         config = self.config
         groups = (high - low) // config.group
         entries = -(-(high - low) // config.cols) * (tasks[0].weight.shape[1] // config.depth)
         data = [layout.params(of.bias[low:high], of.multiplier[low:high], of.shift[low:high]) for of in tasks]
-        group = self._load(node, step, "LOAD_PARAMS", "params", groups, *data)
+        group = self._load(node, step, "LOAD_PARAMS", "params", groups, *data, certain=certain)
         data = [layout.weights(of.weight[low:high], config) for of in tasks]
-        return group, self._load(node, step, "LOAD_WEIGHTS", "weights", entries, *data)
+        return group, self._load(node, step, "LOAD_WEIGHTS", "weights", entries, *data, certain=certain)
 
     def _residual(
         self, node: Node, op: Gemm | Experts, residual: Buffer, low: int, high: int, tiles: int
@@ -283,9 +295,10 @@ class Emitter:
         node.substeps = op.heads * tiles
         node.fields |= self._attention_fields(op, entry, step, keys, slot)
         node.accesses = self._attention_accesses(op, tiles)
+        before = len(self.nodes)
         for head in range(slots):
             self._copies(op, head, entry + head * step, keys)
-        node.copies = copies_per_head(op, config)
+        node.copies = sum(other.kind == "COPY_KV" and other.head == 0 for other in self.nodes[before:])
         self._append(node, {"weights": (entry, slots * step), "exponential": (slot, 1)})
         for head in range(slots, op.heads):
             self._copies(op, head, entry + head % 2 * step, keys)
@@ -323,14 +336,26 @@ class Emitter:
     def _copies(self, op: Attention, head: int, entry: int, v_entry: int) -> None:
         """Keys and values of one head to the weight buffer."""
         config = self.config
-        for buffer in op.k:
+        for buffer in self._joined(op.k):
             first = entry + buffer.low // config.cols * op.qk_words
             self._copy(op, head, buffer, head * op.qk_words, op.qk_words, first, values=0)
-        tiles = [(0, op.v_words)] if len(op.v) == 1 else _column_tiles(op.v_words, config)
-        for buffer in op.v:
+        joined = self._joined(op.v)
+        tiles = [(0, op.v_words)] if len(joined) == 1 else _column_tiles(op.v_words, config)
+        for buffer in joined:
             for tile, (word, words) in enumerate(tiles):
                 first = entry + v_entry + tile * -(-op.keys // config.depth) + buffer.low // config.depth
                 self._copy(op, head, buffer, head * op.v_words + word, words, first, values=1)
+
+    def _joined(self, pieces: Sequence[Buffer]) -> list[Buffer]:
+        """Pieces that follow one another in the bank as one."""
+        found: list[Buffer] = []
+        for piece in pieces:
+            address = self.addresses.of(piece)
+            if found and address == self.addresses.of(found[-1], piece.low):
+                piece = replace(found[-1], high=piece.high)
+                self.addresses.first[piece] = self.addresses.first[found.pop()]
+            found.append(piece)
+        return found
 
     def _copy(
         self, op: Attention, head: int, buffer: Buffer, word: int, chunks: int, entry: int, values: int
@@ -357,7 +382,7 @@ def result_bytes(operations: Sequence[Operation], config: AcceleratorConfig) -> 
 
 
 def copies_per_head(op: Attention, config: AcceleratorConfig) -> int:
-    """How many descriptors copy the keys and values of one head."""
+    """How many descriptors copy the keys and values of one head, at most."""
     tiles = 1 if len(op.v) == 1 else len(_column_tiles(op.v_words, config))
     return len(op.k) + len(op.v) * tiles
 

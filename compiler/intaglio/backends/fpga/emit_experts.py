@@ -119,7 +119,7 @@ class _Experts:
             part = f" [{index + 1}/{len(blocks)}]" if len(blocks) > 1 else ""
             comment = f"expert {expert} of {self.op.moe.name}, product {1 if first else 2}{part}"
             node = Node("GEMM", {}, self.op.moe.name, comment, [])
-            group, entry = self.emitter._constants(node, self.op.moe, (of,), low, high)
+            group, entry = self.emitter._constants(node, self.op.moe, (of,), low, high, certain=False)
             self._depend(node.loads, expert)
             uses = self._uses(group, entry, high - low, of.weight.shape[1])
             self._gemm_fields(node, expert, a, out, low, high, of.weight.shape[1])
@@ -161,7 +161,9 @@ class _Experts:
         own = len(tables) > 1
         if self.table is None or (own and new):
             data = layout.table(tables[expert if own else 0])
-            self.table = self.emitter._load(node, self.op.moe, "LOAD_TABLE", "activation", 1, data)
+            self.table = self.emitter._load(
+                node, self.op.moe, "LOAD_TABLE", "activation", 1, data, certain=not own
+            )
             if own:
                 self._depend(node.loads[-1:], expert)
         return self.table

@@ -34,7 +34,7 @@ def fit(graph: Graph, config: AcceleratorConfig) -> Paged:
     operations = lower(graph, config, known=known)
     addresses = allocate(operations, config)
     if addresses.words["A"] <= config.a_words and addresses.words["X"] <= config.x_words:
-        return Paged(operations, addresses, 0)
+        return Paged(operations, addresses, 0, cut=False)
     found = _best(graph, config, operations, known)
     if found is None:
         raise _refusal(graph, config, addresses.words)

@@ -28,7 +28,7 @@ class Schedule:
 
 def schedule(planned: Paged, config: AcceleratorConfig) -> Schedule:
     """Order and waits. Raises UnsupportedError naming what does not fit."""
-    emitter = Emitter(config, planned.addresses)
+    emitter = Emitter(config, planned.addresses, reuse=planned.cut)
     emitter.emit(planned.operations)
     nodes = order(emitter.nodes)
     output_bytes = result_bytes(planned.operations, config)

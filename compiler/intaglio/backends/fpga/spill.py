@@ -22,11 +22,15 @@ from intaglio.backends.fpga.operations import Buffer, Fill, Operation, Slot, Spi
 
 @dataclass(frozen=True)
 class Paged:
-    """Operations with spills and fills between them, their buffers' addresses, bytes of the spill area."""
+    """Operations with spills and fills between them, their buffers' addresses, bytes of the spill area.
+
+    `cut`: operations have parts, which read the same constants.
+    """
 
     operations: list[Operation]
     addresses: Addresses
     spill_bytes: int
+    cut: bool = True
 
 
 def page(operations: Sequence[Operation], config: AcceleratorConfig) -> Paged | None:
