@@ -17,14 +17,13 @@ from intaglio.artifact import Artifact
 from intaglio.backends import fpga
 from intaglio.errors import UnsupportedError
 from intaglio.hw.cycles import predict
+from intaglio.hw.iss import Simulator
 from intaglio.hw.iss.random_program import random_program
+from intaglio.hw.iss.routing import RoutingRecord
 from intaglio.samples import random_inputs
 from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate, simulate_all
 
 Progress = Callable[[str], None]
-
-OPERATIONS = ("gemm", "layernorm", "attention", "image")
-"""Of random programs; each brings its loads, copies and stores."""
 
 MAX_CYCLES, MAX_SHARE = 20, 0.02
 """A descriptor may be off by so many cycles or by this share of its time, whichever is more."""
@@ -186,20 +185,29 @@ def _unit_cases(
         progress(f"{len(seeds)} random programs on {name}, {memory_name} memory")
         jobs = []
         for seed in seeds:
-            program, weights, image = random_program(configs[name], seed, OPERATIONS)
-            jobs.append(Job(configs[name], program, weights, [image]))
+            program, weights, image = random_program(configs[name], seed)
+            jobs.append(Job(configs[name], program, weights, [image], task=seed % program.tasks))
         for job, frames in zip(jobs, simulate_all(jobs, memory), strict=True):
             yield compare(job, frames, memory)
 
 
 def compare(job: Job, frames: Frames, memory: MemoryModel) -> list[Measured]:
     """Every descriptor of the first image of a job."""
-    prediction = predict(job.program.descriptors, job.config, memory)
+    prediction = predict(job.program.descriptors, job.config, memory, _routing(job), job.task)
     return [
         Measured(span.kind, span.cycles, prediction.spans[span.index].cycles)
         for span in frames.spans
         if span.image == 0
     ]
+
+
+def _routing(job: Job) -> list[tuple[int, ...]]:
+    """What every ROUTE does with the first image of a job: recorded in the functional simulator."""
+    if not any(d.kind == "ROUTE" for d in job.program.descriptors):
+        return []
+    record = RoutingRecord()
+    Simulator(job.config, job.program, job.weights).run(job.images[0], trace=record, task=job.task)
+    return [routing.tokens for routing in record.routings]
 
 
 def _by_kind(programs: Sequence[Sequence[Measured]]) -> list[KindError]:
@@ -238,10 +246,11 @@ def _whole_models(
                 refused.append(f"{name} on {config_name}: {error}")
                 continue
             job = Job(config, compiled.program, compiled.weights, [image])
+            routing = _routing(job)
             for memory_name, memory in MEMORIES.items():
                 progress(f"{name} on {config_name}, {memory_name} memory")
                 rtl = simulate(job, memory).cycles
-                predicted = predict(job.program.descriptors, config, memory).cycles
+                predicted = predict(job.program.descriptors, config, memory, routing).cycles
                 whole = ModelError(name, config_name, memory.latency, memory.bytes_per_cycle, rtl, predicted)
                 found.append(whole)
     return found, refused

@@ -44,23 +44,29 @@ class Machine:
         config: AcceleratorConfig,
         memory: MemoryModel,
         routing: Sequence[Tokens],
+        task: int,
     ) -> None:
         self.config = config
         self.clock = Clock()
         self.server = Server(self.clock, round(memory.bytes_per_cycle * 256) / 256 / config.depth)
         self.latency = memory.latency
-        self.jobs = jobs(descriptors, routing)
+        self.jobs = jobs(descriptors, routing, task)
         self.progress = [Series() for _ in UNITS]
         self.pushed = [Series() for _ in UNITS]
         self.popped = [Series() for _ in UNITS]
         self.records = [Record() for _ in descriptors]
-        self.array_reads, self.copy_reads = Usage(), Usage()
-        """Bank A, by the MAC unit and the K/V copy, which go first; the copy's words then go to the weight buffer."""
+        self.array_reads, self.copy_reads, self.router_reads = Usage(), Usage(), Usage()
+        """Reads of bank A: by the MAC unit, which goes first; by the K/V copy, whose words go to the weight buffer; by
+        ROUTE and MOVE_ROWS."""
         self.results = (Usage(), Usage())
         """Writes to bank A and X by post_process, which go first."""
         self.normalized = Usage()
         """Writes to bank A by LayerNorm, which go next."""
-        self.writes = WriteEngine(self.clock, self.server, self.latency)
+        self.transferred = Usage()
+        """Writes to bank A by unit IO, which go next; those of MOVE_ROWS go last."""
+        self.residual_reads = Usage()
+        """Reads of bank X by post_process, which go first."""
+        self.writes = WriteEngine(self.clock, self.server, config, self.latency)
 
     def offered(self, unit: int, job: Job) -> Steps:
         """The cycle in which a descriptor is at the output of its unit's queue."""
@@ -101,9 +107,9 @@ class Machine:
             if versions == [usage.version for usage in others]:
                 return last
 
-    def copied(self, start: int, count: int) -> Steps:
-        """As `granted`, for the K/V copy's reads of bank A; they are a guess at first, right when the cycle is over."""
-        others, own = [self.array_reads], self.copy_reads
+    def copied(self, own: Usage, start: int, count: int) -> Steps:
+        """As `granted`, for unit CP's reads of bank A, noted in `own`: a guess at first, right when the cycle is over."""
+        others = [self.array_reads]
         mark = own.mark()
         while True:
             version = others[0].version

@@ -7,13 +7,13 @@ its port. Ports that have a burst to be served move a beat per cycle each, or sh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Generator, MutableMapping, Sequence
 from itertools import pairwise
 from math import ceil
 from typing import Protocol
 
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.hw.cycles.clock import Clock, Series
+from intaglio.hw.cycles.clock import Clock, Series, Steps, Wait
 
 PAGE = 4096
 """Bytes that no burst crosses (AXI)."""
@@ -87,6 +87,11 @@ class Server:
         self._ends: dict[Port, float] = {}  # of ports in service: the work at which their burst is done
         self._plan = 0
 
+    @property
+    def spacing(self) -> float:
+        """Cycles from a beat of a port in service to its next."""
+        return max(1.0, sum(port.width for port in self._ends) / self.capacity)
+
     def serves(self, port: Port) -> bool:
         """Whether a port is in service."""
         return port in self._ends
@@ -133,6 +138,7 @@ class Server:
         burst = port.flight[0]
         burst.start = self.clock.now
         self._ends[port] = self._work + burst.beats - lead
+        port.begun(burst)
 
     def _change(self, plan: int) -> None:
         """Bursts are done, or nothing is saved any more."""
@@ -157,9 +163,18 @@ class Server:
 class Port:
     """Bursts that are on their way, of `width` AXI ports that do the same."""
 
-    def __init__(self, clock: Clock, server: Server, width: int, served: Callable[[Burst], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        server: Server,
+        width: int,
+        served: Callable[[Burst], None],
+        begun: Callable[[Burst], None] = lambda _: None,
+    ) -> None:
         self.clock, self.server, self.width = clock, server, width
         self.flight: deque[Burst] = deque()
+        self.begun = begun
+        """Called with every burst whose service begins."""
         self._served = served
         self._entering = False
         self._active = False
@@ -215,9 +230,10 @@ class ReadEngine:
         latency: int,
         taken: Callable[[Burst], int | None],
         width: int = 1,
+        begun: Callable[[Burst], None] = lambda _: None,
     ) -> None:
         self.config, self.latency = config, latency
-        self.port = Port(clock, server, width, self._served)
+        self.port = Port(clock, server, width, self._served, begun)
         self.requested = Series()
         """Per command: the cycle that decided on its last burst."""
         self._taken = taken
@@ -286,7 +302,10 @@ def explain(bursts: Sequence[Burst], since: float, causes: MutableMapping[str, f
 
 
 class WriteEngine:
-    """axi_write_engine with a command at a time: a burst is requested when all its data is there."""
+    """axi_write_engine with a command at a time: a burst is requested when all its data is there.
+
+    Its queue holds two bursts; what it has no room for stays with the unit.
+    """
 
     FIRST = 3
     """A command is queued, taken, its first burst measured and requested."""
@@ -294,23 +313,56 @@ class WriteEngine:
     """From the cycle that decides on a burst to its first beat in the memory's queue: writing_q, wvalid, w_count_q."""
     RESPONSE = 1
     """b_valid_q."""
+    ANSWERED = 1
+    """From a response to a request in its place: bursts_q."""
+    QUEUED = 1
+    """From the last beat that comes to the request of its burst: have_q."""
 
-    def __init__(self, clock: Clock, server: Server, latency: int) -> None:
+    def __init__(self, clock: Clock, server: Server, config: AcceleratorConfig, latency: int) -> None:
         self.latency = latency
+        self.places = 2 * config.burst + 1
+        """Beats that the queue holds, its output included."""
         self.port = Port(clock, server, 1, self._served)
         self.answered = Series()
         """Per burst: the cycle of its response."""
-        self._next = 0
+        self._outstanding = config.outstanding
+        self._served_at = Series()  # per burst: the cycle of its last beat in memory
+        self._next = self._passed = 0
+        self._left: list[
+            tuple[int, int]
+        ] = []  # per burst: beats so far, and when the last one leaves the queue
+        self._beats = 0
 
     def command(self, time: int) -> None:
-        """A command handed over in cycle `time`."""
-        self._next = max(self._next, time + self.FIRST)
+        """A command handed over in cycle `time`, when all before is answered."""
+        self._next = time + self.FIRST
+        self._left, self._beats = [], 0
 
-    def burst(self, beats: int, here: int) -> None:
+    def burst(self, beats: int, here: int) -> Steps:
         """Its next burst, whose last beat comes in cycle `here`."""
-        start = max(self._next, here + 1)
-        self._next = start + max(beats, NEXT_BURST)
+        number = len(self._served_at.times) + len(self.port.flight)
+        start = max(self._next, here + self.QUEUED)
+        if number >= self._outstanding:
+            before = number - self._outstanding
+            yield self.answered, before
+            start = max(start, self.answered.times[before] + self.ANSWERED)
+        self._next = start + NEXT_BURST
         self.port.request(beats, start + self.DATA)
+        self._passed = max(start + self.DATA - 1, self._passed + 1) + beats - 1
+        self._beats += beats
+        self._left.append((self._beats, self._passed))
+
+    def room(self, beats: int) -> Generator[Wait, None, int]:
+        """The cycle in which so many beats of the command have left the queue, for the memory or its queue."""
+        number = next(i for i, (so_far, _) in enumerate(self._left) if so_far >= beats)
+        so_far, time = self._left[number]
+        first = len(self._served_at.times) + len(self.port.flight) - len(self._left)
+        if number:
+            # The memory's queue holds a burst.
+            yield self._served_at, first + number - 1
+            time = max(time, self._served_at.times[first + number - 1] + 1)
+        return time - (so_far - beats)
 
     def _served(self, burst: Burst) -> None:
+        self._served_at.append(burst.last)
         self.answered.append(burst.last + self.latency + self.RESPONSE)

@@ -35,6 +35,8 @@ class Span:
 class Prediction:
     """One frame. `macs`: products counted as `simulate` counts them; `peak`: products that a cycle can make.
 
+    `routing`: for every ROUTE, how many tokens choose each expert, and where that comes from: `recorded`, `uniform`,
+    `worst`, or nothing where there is no ROUTE.
     Frames do not overlap: a run starts when the one before has ended, so the rate is one frame per `cycles`.
     """
 
@@ -44,6 +46,8 @@ class Prediction:
     peak: int
     array_steps: int
     clock_mhz: int
+    routing: Sequence[Sequence[int]] = ()
+    routed_by: str = ""
 
     @property
     def utilization(self) -> float:
@@ -87,6 +91,9 @@ class Prediction:
             "macs_per_cycle": self.peak,
             "utilization": self.utilization,
             "occupancy": self.occupancy,
+            "routing": {"how": self.routed_by, "tokens": [list(one) for one in self.routing]}
+            if self.routed_by
+            else None,
             "by_kind": self.by_kind(),
             "by_bound": self.by_bound(),
             "descriptors": [span.as_json() for span in self.spans],

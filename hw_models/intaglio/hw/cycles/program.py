@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor
 from intaglio.errors import InputError
+
+BLOCK = 64
+"""Bytes: what a task adds to an offset is in units of them."""
 
 CHECK_STEPS: Mapping[str, int] = {
     "LOAD_WEIGHTS": 1,
@@ -18,16 +21,19 @@ CHECK_STEPS: Mapping[str, int] = {
     "LOAD_IMAGE": 4,
     "STORE": 1,
     "COPY_KV": 4,
+    "ROUTE": 1,
+    "MOVE_ROWS": 3,
     "GEMM": 6,
     "ATTENTION": 10,
+    "COMBINE": 3,
     "LAYERNORM": 3,
 }
-"""descriptor_check.sv: steps of four cycles, by kind; GEMM has one more with a residual."""
+"""descriptor_check.sv: steps of four cycles, by kind; one more for a residual, and for a block of several tasks."""
 
 
 def check_steps(d: Descriptor) -> int:
     """Steps that the sequencer's check of a descriptor takes."""
-    return CHECK_STEPS[d.kind] + (1 if d.kind == "GEMM" and d["residual"] else 0)
+    return CHECK_STEPS[d.kind] + (1 if d["residual"] or d["tasks"] else 0)
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,11 @@ class Job:
     rows: int
     waits: tuple[tuple[int, int, int], ...]
     """Unit, base, step."""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it does nothing, as no token chose its expert."""
+        return self.d["queue"] > 0 and not self.rows
 
     def tiles(self, config: AcceleratorConfig) -> int:
         """Row tiles."""
@@ -62,13 +73,12 @@ def rows_of(d: Descriptor, tokens: Tokens | None) -> int:
     return tokens[d["queue"] - 1]
 
 
-def jobs(descriptors: Sequence[Descriptor], routing: Sequence[Tokens]) -> list[list[Job]]:
-    """Descriptors by unit, in order; `routing`: of every ROUTE. Raises InputError for a kind without a model."""
+def jobs(descriptors: Sequence[Descriptor], routing: Sequence[Tokens], task: int = 0) -> list[list[Job]]:
+    """Descriptors by unit, in order; `routing`: of every ROUTE. Blocks of several tasks are those of `task`."""
     found: list[list[Job]] = [[] for _ in UNITS]
     tokens, following = None, iter(routing)
-    for index, d in enumerate(descriptors):
-        if d.kind not in CHECK_STEPS:
-            raise InputError(f"descriptor {index}: the cycle model does not know {d.kind} yet.")
+    for index, plain in enumerate(descriptors):
+        d = _of_task(plain, task)
         if d.kind == "ROUTE":
             tokens = next(following, None)
         unit = UNITS.index(BY_NAME[d.kind].unit)
@@ -77,6 +87,13 @@ def jobs(descriptors: Sequence[Descriptor], routing: Sequence[Tokens]) -> list[l
         )
         found[unit].append(Job(index, len(found[unit]), d, rows_of(d, tokens), waits))
     return found
+
+
+def _of_task(d: Descriptor, task: int) -> Descriptor:
+    """A load as its unit sees it: the sequencer has chosen the block."""
+    if not d["tasks"]:
+        return d
+    return replace(d, fields={**d.fields, "offset": d["offset"] + task * d["select"] * BLOCK})
 
 
 def macs(d: Descriptor, rows: int, config: AcceleratorConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from math import ceil
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import UNITS, Descriptor
@@ -36,15 +37,24 @@ TILE = 1
 READ = 2
 """STORE: from a word granted to its row in the queue."""
 
+WAITING = 4
+"""STORE: rows that wait for room in the engine's queue."""
+
+ROOM = 2
+"""STORE: from a beat that leaves the engine's queue to the read of one in its place: count_q of the queue, room_q."""
+
 
 class Transfers:
     """Its process. One descriptor at a time."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._engine = ReadEngine(machine.clock, machine.server, machine.config, machine.latency, self._burst)
+        self._engine = ReadEngine(
+            machine.clock, machine.server, machine.config, machine.latency, self._burst, begun=self._begun
+        )
         self._bursts: list[Burst] = []
         self._arrived = Series()  # of bursts
+        self._writes = Writes(machine)
 
     def run(self) -> clock.Steps:
         """The process."""
@@ -52,10 +62,16 @@ class Transfers:
         for job in machine.jobs[IO]:
             start = yield from machine.offered(IO, job)
             setup = SETUP + (yield from machine.met(job, 0, start))
-            if job.d.kind == "STORE":
+            if job.skipped:
+                machine.popped[IO].append(setup)
+                machine.done(IO, job, setup + 1)
+            elif job.d.kind == "STORE":
                 yield from self._store(job, setup)
             else:
                 yield from self._load(job, setup)
+
+    def _begun(self, burst: Burst) -> None:
+        self._writes.begun(burst)
 
     def _burst(self, burst: Burst) -> None:
         self._bursts.append(burst)
@@ -73,6 +89,7 @@ class Transfers:
         others = [machine.results[d["bank"]]] if banked else []
         if banked and not d["bank"]:
             others.append(machine.normalized)
+        self._writes.pieces = pieces if banked and not d["bank"] else 0
         tiles = Tiles(d, machine.config)
         first, count = len(self._bursts), 0
         for bursts in self._commands(job):
@@ -89,6 +106,7 @@ class Transfers:
             if pieces > 1:
                 rest = (time + left * pieces for time, left in burst.kinks)
                 written = max(written, round(max(rest, default=0)) + WRITTEN)
+            self._writes.made(burst, start, written)
             self._engine.free(burst.beats, written - TAKEN - pieces)
             if d.kind == "LOAD_IMAGE":
                 for time in tiles.complete(burst, written):
@@ -130,13 +148,20 @@ class Transfers:
 
     def _store(self, job: Job, setup: int) -> clock.Steps:
         machine, d, writes = self.machine, job.d, self.machine.writes
-        others = [] if d["bank"] else [machine.array_reads, machine.copy_reads]
+        bank_a = [machine.array_reads, machine.copy_reads, machine.router_reads]
+        others = [machine.residual_reads] if d["bank"] else bank_a
         begin = read = setup + COMMAND
         writes.command(begin)
-        number = len(writes.answered.times) - 1
-        for beats in split(d["offset"], d["words"], machine.config):
-            last = yield from machine.granted(others, read, read + beats - 1, beats)
-            writes.burst(beats, last + READ)
+        number, total = len(writes.answered.times) - 1, 0
+        words = d["words"] * (machine.config.rows if d["all_rows"] else 1)
+        for beats in split(d["offset"], words, machine.config):
+            total += beats
+            end = read + beats - 1
+            before = total - writes.places - WAITING
+            if before > 0:
+                end = max(end, ROOM + (yield from writes.room(before)))
+            last = yield from machine.granted(others, read, end, beats)
+            yield from writes.burst(beats, last + READ)
             read = last + 1
             number += 1
         yield writes.answered, number
@@ -144,8 +169,51 @@ class Transfers:
         machine.popped[IO].append(finish)
         machine.done(IO, job, finish + 1)
         causes = machine.records[job.index].causes
-        causes["port"] += d["words"]
-        causes["latency"] += finish - begin - d["words"]
+        causes["port"] += words
+        causes["latency"] += finish - begin - words
+
+
+class Writes:
+    """Writes to bank A, as what has a lower priority must know them: of a burst that comes, a guess."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._usage, self._server = machine.transferred, machine.server
+        self._coming: deque[Burst] = deque()
+        self._mark = self._usage.mark()
+        self.pieces = 0
+        """Writes of a beat; 0: none to bank A."""
+
+    def begun(self, burst: Burst) -> None:
+        """A burst begins to arrive."""
+        if self.pieces:
+            self._coming.append(burst)
+            self._guess(burst)
+
+    def _guess(self, burst: Burst) -> None:
+        """As if what the ports share did not change."""
+        start = ceil(burst.start) + WRITTEN
+        end = start + round((burst.beats - 1) * self._server.spacing) + self.pieces - 1
+        self._add(burst, start, max(end, start + burst.beats * self.pieces - 1))
+
+    def made(self, burst: Burst, start: int, last: int) -> None:
+        """The writes of the burst that began first, from cycle `start` to `last`."""
+        if not self.pieces:
+            return
+        self._coming.popleft()
+        self._usage.rewind(self._mark)
+        self._add(burst, start, last)
+        self._mark = self._usage.mark()
+        for other in self._coming:
+            self._guess(other)
+
+    def _add(self, burst: Burst, start: int, last: int) -> None:
+        pieces, beats = self.pieces, burst.beats
+        if last - start < beats * pieces:
+            self._usage.add(start, last + 1 - start)
+            return
+        spacing = (last + 1 - pieces - start) / max(beats - 1, 1)
+        for beat in range(beats):
+            self._usage.add(start + round(beat * spacing), pieces)
 
 
 class Tiles:

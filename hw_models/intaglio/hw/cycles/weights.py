@@ -5,7 +5,7 @@ from __future__ import annotations
 from intaglio.accelerator.descriptors import UNITS
 from intaglio.hw.cycles import clock
 from intaglio.hw.cycles.clock import Series
-from intaglio.hw.cycles.copy import WRITE
+from intaglio.hw.cycles.cp import WRITE
 from intaglio.hw.cycles.machine import Machine
 from intaglio.hw.cycles.memory import COMMANDS, TO_UNIT, Burst, ReadEngine, explain, split
 from intaglio.hw.cycles.program import Job
@@ -21,6 +21,15 @@ WRITTEN = TO_UNIT + 1
 COUNTED = 1
 """From a block's last write to progress."""
 
+JOBS = 8
+"""Blocks that wait for a port's writer."""
+
+TAKEN = 1
+"""From a block given to its writer's work: fifo_lut."""
+
+EMPTY = TAKEN + 2
+"""From a block that nobody reads, given, to what would be its write: active_q, we_q."""
+
 
 class WeightLoader:
     """Its processes. All ports get commands of the same number of beats, a cycle apart: they are modelled as one."""
@@ -34,20 +43,27 @@ class WeightLoader:
         self._behind = config.weight_ports - 1
         self._bursts: list[Burst] = []
         self._arrived = Series()  # of bursts
+        self._taken = Series()
+        """Per block: the cycle in which it leaves the queue of the last port's writer."""
 
     def run(self) -> clock.Steps:
         """The process that gives commands."""
         machine, ports = self.machine, self.machine.config.weight_ports
+        commands = 0
         for job in machine.jobs[DM]:
             start = yield from machine.offered(DM, job)
             give = GIVE + (yield from machine.met(job, 0, start))
-            before = job.place - COMMANDS - 1
-            if before >= 0:
-                if before >= len(self._engine.requested.times):
+            if job.place >= JOBS:
+                yield self._taken, job.place - JOBS
+                give = max(give, self._taken.times[job.place - JOBS] + 1)
+            if not job.skipped:
+                before = commands - COMMANDS - 1
+                if before >= 0:
                     yield self._engine.requested, before
-                give = max(give, self._engine.requested.times[before] + 1)
+                    give = max(give, self._engine.requested.times[before] + 1)
+                commands += 1
+                self._engine.command(give, self._split(job))
             machine.popped[DM].append(give + ports - 1)
-            self._engine.command(give, self._split(job))
 
     def _beats(self, job: Job) -> int:
         """Of every port."""
@@ -72,6 +88,14 @@ class WeightLoader:
         machine = self.machine
         number, written = 0, -1
         for job in machine.jobs[DM]:
+            yield machine.popped[DM], job.place
+            given = machine.popped[DM].times[job.place]
+            self._taken.append(max(given + TAKEN, written - 1))
+            if job.skipped:
+                start = max(written + 1, given + EMPTY) - WRITE
+                written = WRITE + (yield from machine.granted([machine.copy_reads], start, start, 1))
+                machine.done(DM, job, written + COUNTED)
+                continue
             first, since, left = number, written, self._beats(job)
             while left:
                 if number >= len(self._bursts):
@@ -85,7 +109,7 @@ class WeightLoader:
                 left -= burst.beats
                 number += 1
             machine.done(DM, job, written + COUNTED)
-            since = max(since, machine.popped[DM].times[job.place])
+            since = max(since, given)
             causes = machine.records[job.index].causes
             explain(self._bursts[first:number], since, causes)
             causes["weight buffer"] += written - burst.last - WRITTEN
