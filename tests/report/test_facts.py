@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from intaglio import artifact, estimate
 from intaglio.errors import ArtifactError, InputError
+from intaglio.estimate.board import Memory
 from intaglio.hw import energy
 from intaglio.report import Facts, Question, as_json, collect
 from intaglio.report.simulated import read_explored
@@ -46,6 +48,13 @@ def test_energy_of_ops_is_the_part_that_goes_by_actions(facts: Facts) -> None:
     for place, name in enumerate(("arithmetic", "on-chip memory", "external memory")):
         total = sum(op.energy[place] for op in facts.ops if op.energy)
         assert total == pytest.approx(components[name], rel=1e-9)
+
+
+def test_memory_feeds_no_more_than_the_ports_take(facts: Facts) -> None:
+    """One weight port and the I/O port of 8 bytes a cycle; the memory would give 57."""
+    assert facts.feed == (16.0, "weight and I/O ports")
+    slow = replace(facts, memory=Memory(100, 5.0))
+    assert slow.feed == (5.0, "memory")
 
 
 def test_the_figures_for_scripts(facts: Facts) -> None:

@@ -35,7 +35,7 @@ def test_a_tensor_lives_from_its_write_to_its_last_read() -> None:
         (0, 0, 15, [(4, 1)]),
         (0, 0, 40, [(5, 1)]),
     ]
-    assert (found.peak, found.cells) == (2, TINY.a_words)
+    assert (found.peak, found.top, found.cells) == (2, 6, TINY.a_words)
 
 
 def test_new_contents_begin_when_the_old_ones_were_last_read() -> None:

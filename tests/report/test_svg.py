@@ -78,7 +78,7 @@ def test_the_roofline_places_ops_under_their_roofs() -> None:
         charts.Point("memory", "k-gemm", 0.5, 20.0, 0.1),
         charts.Point("array", "k-gemm", 50.0, 240.0, 0.4),
     ]
-    drawing = charts.roofline(points, 256.0, 57.0)
+    drawing = charts.roofline(points, 256.0, 57.0, "memory")
     (roof,) = marks(drawing, "polyline")
     corners = [tuple(map(float, pair.split(","))) for pair in roof.attrib["points"].split()]
     dots = {dot.find("title").text.split(":")[0]: dot for dot in marks(drawing, "circle")}  # type: ignore[union-attr]
@@ -91,7 +91,7 @@ def test_the_roofline_places_ops_under_their_roofs() -> None:
 
 
 def test_the_slope_is_the_memory() -> None:
-    drawing = charts.roofline([charts.Point("op", "k-gemm", 1.0, 57.0, 0.5)], 256.0, 57.0)
+    drawing = charts.roofline([charts.Point("op", "k-gemm", 1.0, 57.0, 0.5)], 256.0, 57.0, "memory")
     (roof,), (dot,) = marks(drawing, "polyline"), marks(drawing, "circle")
     (x0, y0), (x1, y1), _ = (tuple(map(float, pair.split(","))) for pair in roof.attrib["points"].split())
     x, y = float(dot.attrib["cx"]), float(dot.attrib["cy"])

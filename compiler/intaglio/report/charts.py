@@ -28,26 +28,26 @@ class Point:
     share: float
 
 
-def roofline(points: Sequence[Point], peak: float, bytes_per_cycle: float) -> Markup:
-    """Rate over intensity, under what the array can do (`peak`) and what the memory can feed; area is time."""
+def roofline(points: Sequence[Point], peak: float, bytes_per_cycle: float, limit: str) -> Markup:
+    """Rate over intensity, under what the array can do (`peak`) and what `limit` can feed; area is time."""
     ridge = peak / bytes_per_cycle
     x = Scale.around([*(p.intensity for p in points), ridge], LEFT, WIDTH - RIGHT, log=True)
     y = Scale.around([*(p.rate for p in points), peak], HEIGHT - BOTTOM, TOP, log=True)
     label = (
         f"Roofline: {len(points)} ops by MAC per byte and MAC per cycle. The array's roof is {number(peak)} MAC "
-        f"per cycle, the memory's {number(bytes_per_cycle)} bytes per cycle."
+        f"per cycle, that of {limit} {number(bytes_per_cycle)} bytes per cycle."
     )
     return figure(
         WIDTH,
         HEIGHT,
         label,
         axes(x, y, "MAC per byte of external memory", "MAC per cycle"),
-        _roof(x, y, peak, bytes_per_cycle),
+        _roof(x, y, peak, bytes_per_cycle, limit),
         JOIN(_point(x, y, p) for p in sorted(points, key=lambda p: -p.share)),
     )
 
 
-def _roof(x: Scale, y: Scale, peak: float, slope: float) -> Markup:
+def _roof(x: Scale, y: Scale, peak: float, slope: float, limit: str) -> Markup:
     ridge = peak / slope
     first = max(x.low, y.low / slope)
     corners = [(first, first * slope), (ridge, peak), (x.high, peak)]
@@ -60,7 +60,7 @@ def _roof(x: Scale, y: Scale, peak: float, slope: float) -> Markup:
             tag(
                 "text", f"array: {number(peak)} MAC/cycle", x=x.last - 6.0, y=y(peak) - 7.0, class_="note end"
             ),
-            _along(x, y, first, ridge, slope, f"memory: {number(slope)} B/cycle"),
+            _along(x, y, first, ridge, slope, f"{limit}: {number(slope)} B/cycle"),
         ]
     )
 

@@ -96,6 +96,13 @@ class Facts:
         """Products of a frame."""
         return sum(op.macs for op in self.ops)
 
+    @property
+    def feed(self) -> tuple[float, str]:
+        """Bytes per cycle that can come from external memory, and what limits them: the memory, or the ports."""
+        config = self.compiled.config
+        ports = float((config.weight_ports + 1) * config.depth)
+        return min((self.memory.bytes_per_cycle, "memory"), (ports, "weight and I/O ports"))
+
     def latency_ms(self, timing: Timing) -> float:
         return timing.cycles / (self.compiled.config.clock_mhz * 1e3)
 

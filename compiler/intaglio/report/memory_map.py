@@ -55,6 +55,11 @@ class MemoryMap:
         return most
 
     @property
+    def top(self) -> int:
+        """One more than the highest cell in use."""
+        return max((first + count for region in self.regions for first, count in region.runs), default=0)
+
+    @property
     def share(self) -> float:
         return self.peak / self.cells
 

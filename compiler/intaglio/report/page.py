@@ -200,7 +200,7 @@ def _roofline(facts: Facts) -> dict[str, Any]:
         for op in facts.ops
         if op.macs and (cycles := op.cycles if op.cycles is not None else op.simulated)
     ]
-    chart = charts.roofline(points, facts.compiled.config.macs, facts.memory.bytes_per_cycle)
+    chart = charts.roofline(points, facts.compiled.config.macs, *facts.feed)
     bounds = facts.estimate.bound_by if facts.estimate else {}
     parts = [
         {

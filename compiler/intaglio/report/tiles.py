@@ -47,7 +47,8 @@ def _speed(facts: Facts) -> list[Tile]:
         else "of its products"
     )
     traffic = facts.traffic / timing.cycles
-    share = traffic / facts.memory.bytes_per_cycle
+    most, limit = facts.feed
+    share = percent(traffic / most)
     return [
         Tile("Latency", digits(ms), "ms", cycles + beside, timing.source),
         Tile("Frames", digits(1e3 / ms), "per second", "one after another", timing.source),
@@ -56,7 +57,7 @@ def _speed(facts: Facts) -> list[Tile]:
             "External traffic",
             si(facts.traffic),
             "B",
-            f"{digits(traffic)} bytes per cycle, {percent(share)} of the memory's",
+            f"{digits(traffic)} bytes per cycle, {share} of what {limit} can",
             timing.source,
         ),
     ]

@@ -82,18 +82,21 @@ def lanes(
 def occupancy(
     memory: MemoryMap, program: Sequence[Descriptor], comments: Sequence[str], cycles: int
 ) -> Strip:
-    """Cells of one memory over time, address 0 at the bottom."""
+    """Cells of one memory over time, address 0 at the bottom; of one that is mostly empty the lower part."""
+    cells = memory.cells if memory.top > 0.5 * memory.cells else max(round(1.2 * memory.top), 1)
     shapes = [
-        _region(region, memory.cells, program, comments)
-        for region in memory.regions
-        if region.end > region.start
+        _region(region, cells, program, comments) for region in memory.regions if region.end > region.start
     ]
-    label = f"Contents of {memory.title} over time; at most {100 * memory.share:.0f} % of it is in use."
-    note = f"{memory.cells:,} words, at most {100 * memory.share:.0f} % in use"
-    return Strip(memory.title, note, 120, _stretched(cycles, memory.cells, label, shapes))
+    used = f"at most {100 * memory.share:.0f} % in use"
+    label = f"Contents of {memory.title} over time: {used}."
+    note = f"{memory.cells:,} words, {used}" + (
+        f"; drawn: the first {cells:,}" if cells < memory.cells else ""
+    )
+    return Strip(memory.title, note, 120, _stretched(cycles, cells, label, shapes))
 
 
 def _region(region: Region, cells: int, program: Sequence[Descriptor], comments: Sequence[str]) -> Markup:
+    """`cells`: height of the drawing."""
     width = max(region.end - region.start, 1)
     path = "".join(
         f"M{region.start:.0f} {cells - first - count}h{width:.0f}v{count}h{-width:.0f}z"
@@ -105,9 +108,8 @@ def _region(region: Region, cells: int, program: Sequence[Descriptor], comments:
         f"{comments[region.writer]}: {region.cells:,} words from {region.runs[0][0]}, "
         f"cycles {region.start:,.0f} to {region.end:,.0f}"
     )
-    return tag(
-        "path", tag("title", text), d=path, class_=f"{kind_class(program[region.writer].kind)} region{fine}"
-    )
+    kind = kind_class(program[region.writer].kind)
+    return tag("path", tag("title", text), d=path, class_=f"{kind} region{fine}")
 
 
 def _stretched(width: int, height: int, label: str, children: Sequence[Markup]) -> Markup:
