@@ -245,7 +245,7 @@ def test_a_wait_left_out_is_found():
 
 
 def test_inspect_and_compile_show_it(root, tmp_path):
-    config = smaller(PRESETS["tiny"], 170, 32)
+    config = smaller(PRESETS["tiny"], 168, 16)
     file = tmp_path / "config.toml"
     file.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in config.model_dump().items()))
     model = str(root / "tests/fixtures/ort_dynamo_s8s8_pc_sym.onnx")
