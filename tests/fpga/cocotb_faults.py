@@ -18,6 +18,7 @@ from intaglio.accelerator.config import PRESETS
 from intaglio.accelerator.descriptors import BYTES, HEADER, checksum
 from intaglio.hw.iss import Simulator
 from intaglio.hw.iss.random_program import random_program
+from intaglio.hw.iss.routing import RoutingRecord, rows
 from intaglio.simulation.cocotb_bench import (
     BUSY,
     DONE,
@@ -33,7 +34,7 @@ from intaglio.simulation.frame import MINIMUM_BEATS, Job
 from intaglio.simulation.memory import contents
 
 CONFIG = PRESETS[os.environ["INTAGLIO_PRESET"]]
-SEED = {"tiny": 290, "ecp5": 253}[os.environ["INTAGLIO_PRESET"]]
+SEED = {"tiny": 84, "ecp5": 23}[os.environ["INTAGLIO_PRESET"]]
 SCALE = int(os.environ.get("INTAGLIO_FAULTS", "1"))
 """How many times the usual number of random faults."""
 
@@ -44,8 +45,8 @@ LIMIT = 200_000
 
 @cache
 def _job() -> tuple[Job, bytes]:
-    """A program of all kinds of descriptors, and its result."""
-    program, weights, image = random_program(CONFIG, SEED)
+    """A program of all kinds of descriptors that the configuration has, with tasks and spilled words; its result."""
+    program, weights, image = random_program(CONFIG, SEED, size=6)
     job = Job(CONFIG, program, weights, [image])
     return job, Simulator(CONFIG, program, weights).run(image)
 
@@ -75,10 +76,10 @@ class Victim:
         await self.bench.memory.write(0, self.before.tobytes())
         await self.setup()
 
-    async def setup(self, *, program: int | None = None, count: int | None = None) -> None:
+    async def setup(self, *, program: int | None = None, count: int | None = None, task: int = 0) -> None:
         where = self.layout.program if program is None else program
         total = self.count if count is None else count
-        await self.bench.setup(where, total, self.layout.weights, WATCHDOG)
+        await self.bench.setup(where, total, self.layout.weights, WATCHDOG, task)
 
     async def start(self) -> None:
         """Forget the result and start."""
@@ -277,6 +278,41 @@ async def _any_end(victim: Victim) -> int:
 
 def _signed(words: list[int]) -> list[int]:
     return [*words[:31], checksum(words[:31])]
+
+
+@_test
+async def task_too_large(_: Any) -> None:
+    """Found at the first load that has tasks; the register keeps what the host wrote."""
+    victim = await Victim.open()
+    program = victim.job.program
+    first = next(index for index, d in enumerate(program.descriptors) if d["tasks"])
+    for task in (program.tasks, 255, 256, 1 << 31):
+        await victim.setup(task=task)
+        outcome = await victim.run()
+        assert (outcome.status, outcome.info) == (9, max(first - 1, 0))
+        await victim.bench.reset()
+        assert await victim.host.read("TASK") == task
+        await victim.setup()
+        await victim.clean()
+
+
+@_test
+async def load_of_an_expert(_: Any) -> None:
+    """From beyond the memory: an error of the bus if a token chose the expert, else nothing."""
+    victim = await Victim.open()
+    job, record = victim.job, RoutingRecord()
+    Simulator(CONFIG, job.program, job.weights).run(job.images[0], record)
+    chosen = rows(job.program.descriptors, record.routings)
+    loads = [i for i, d in enumerate(job.program.descriptors) if d["queue"] and d.kind.startswith("LOAD")]
+    assert {bool(chosen[index]) for index in loads} == ({True, False} if CONFIG.experts else set())
+    for index in loads:
+        words = victim.words(index)
+        words[8] = 0xFFFF_FFC0
+        await victim.put(index, _signed(words))
+        outcome = await victim.run()
+        assert outcome.status == (6 if chosen[index] else 0), index
+        await victim.put(index, victim.words(index))
+        await victim.recover()
 
 
 @_test
