@@ -182,7 +182,7 @@ class Bench:
         while int(self.dut.progress_o.value) != final:
             await RisingEdge(clock)
             cycles += 1
-            assert cycles < 2_000_000, "it hangs"
+            assert cycles < 300_000, "it hangs"
             assert int(self.dut.progress_o.value) <= final
         await giver
         self.progress = final
