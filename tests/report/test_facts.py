@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from intaglio import artifact, estimate
+from intaglio.accelerator.config import PRESETS
 from intaglio.errors import ArtifactError, InputError
 from intaglio.estimate.board import Memory
 from intaglio.hw import energy
-from intaglio.report import Facts, Question, as_json, collect
+from intaglio.hw.cycles import predict
+from intaglio.report import Facts, Question, as_json, collect, render
+from intaglio.report import facts as report_facts
 from intaglio.report.simulated import read_explored
 from intaglio.simulate import macs
 
@@ -124,6 +127,36 @@ def test_designs_that_lack_a_figure_are_counted(designs: Path, tmp_path: Path) -
         read_explored(empty)
 
 
+def test_designs_as_explore_writes_them(tmp_path: Path) -> None:
+    """A header, points of two models, one that cannot run the model; nobody says what lies on the front."""
+    point = {
+        "stage": "fast",
+        "latency_ms": 9.0,
+        "energy_mj": 9.0,
+        "resources": {"dsp": 100, "lut": 5},
+        "reason": "",
+    }
+    small, large = (PRESETS[name].model_dump() for name in ("tiny", "large"))
+    lines = [
+        {"format": 1, "key": "0123"},
+        {**point, "config": small},
+        {**point, "config": small, "stage": "exact", "latency_ms": 4.0, "energy_mj": 1.0},
+        {**point, "config": large, "stage": "exact", "latency_ms": 1.0, "energy_mj": 3.0},
+        {**point, "config": small, "latency_ms": 0.5},
+        {**point, "config": {**small, "clock_mhz": 50}, "latency_ms": 2.0, "energy_mj": 3.0},
+        {**point, "config": {}, "reason": "the activations need more words"},
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    found = read_explored(path)
+    assert [(d.name, d.latency_ms, d.dsp, d.pareto) for d in found.designs] == [
+        ("4 x 8 x 8 at 100 MHz", 4.0, 100, True),
+        ("8 x 32 x 16 at 300 MHz", 1.0, 100, True),
+        ("4 x 8 x 8 at 50 MHz", 2.0, 100, False),
+    ]
+    assert found.skipped == 1
+
+
 def test_another_artifact(root: Path, tmp_path: Path) -> None:
     from intaglio import target
     from intaglio.compiler import compile_model
@@ -158,10 +191,53 @@ def test_work_and_traffic_are_those_of_the_experts_that_were_chosen(mixture_fact
     )
 
 
-def test_what_the_models_do_not_know_is_a_sentence(mixture_facts: Facts) -> None:
-    if mixture_facts.modelled is not None:
-        assert mixture_facts.missing == []
-        return
-    assert len(mixture_facts.missing) == 2
-    assert mixture_facts.missing[0].startswith("Modelled cycles, and what follows from them, are not shown: ")
-    assert as_json(mixture_facts)["cycles"] is None
+def test_cycles_are_those_of_the_routing(mixture: artifact.Artifact, mixture_facts: Facts) -> None:
+    assert mixture_facts.modelled is not None
+    tokens = [layer.tokens for layer in mixture_facts.routing]
+    program, config = mixture_facts.program, mixture_facts.compiled.config
+    assert mixture_facts.modelled.cycles == predict(program, config, mixture_facts.memory, tokens).cycles
+    assumed = collect(mixture, Question())
+    assert assumed.modelled is not None
+    assert assumed.modelled.cycles == predict(program, config, assumed.memory, "uniform").cycles
+    assert assumed.routing == []
+    assert "Tokens per expert are assumed: uniform." in render(assumed)
+    # Four choices of two tokens in the second mixture are of four of its eight experts, of 9,728 bytes each.
+    loaded = sum(layer.experts_loaded for layer in mixture_facts.routing)
+    assert assumed.traffic - mixture_facts.traffic == 9728 * (8 + 4 - loaded)
+
+
+@pytest.fixture
+def unknown(mixture: artifact.Artifact, monkeypatch: pytest.MonkeyPatch) -> artifact.Artifact:
+    """A program that the cycle model does not know."""
+
+    def refuse(*_: object) -> estimate.Estimate:
+        raise InputError("descriptor 75: the cycle model does not know ROUTE yet.")
+
+    monkeypatch.setattr(report_facts, "estimate", refuse)
+    return mixture
+
+
+def test_what_the_models_do_not_know_is_a_sentence(unknown: artifact.Artifact) -> None:
+    found = collect(unknown, Question())
+    assert found.missing == [
+        "Modelled cycles, and what follows from them, are not shown: descriptor 75: the cycle model does not know "
+        "ROUTE yet.",
+        "Energy is not shown: it needs the time of a frame and the accelerator's resources.",
+    ]
+    assert as_json(found)["cycles"] is None
+    page = render(found)
+    assert "the cycle model does not know ROUTE yet." in page
+    assert 'id="roofline"' not in page
+    assert 'id="energy"' not in page
+    assert 'id="time"' in page, "memory by the place in the program"
+
+
+def test_a_simulation_stands_in_for_the_model(unknown: artifact.Artifact, mixture_simulation: Path) -> None:
+    found = collect(unknown, Question(simulation=mixture_simulation))
+    assert found.timing is not None
+    assert found.energy is not None
+    assert (found.timing.source, len(found.missing)) == ("simulated", 1)
+    assert as_json(found)["cycles"] == 10 * len(found.program)
+    page = render(found)
+    assert 'id="roofline"' in page
+    assert 'id="energy"' in page

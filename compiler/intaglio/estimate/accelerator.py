@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intaglio.accelerator.config import AcceleratorConfig
+from intaglio.accelerator.descriptors import Descriptor
 from intaglio.estimate import errors, resources
 from intaglio.estimate.board import Memory, device_of
 from intaglio.estimate.compiled import Compiled
@@ -16,7 +17,9 @@ from intaglio.estimate.resources import Use
 from intaglio.hw import energy
 from intaglio.hw.cycles import Prediction, Span, predict
 from intaglio.hw.cycles.program import macs
+from intaglio.hw.cycles.routing import Assumption, Routings
 from intaglio.hw.energy import Energy
+from intaglio.hw.iss.routing import Routing, rows
 from intaglio.inspection import OpSummary
 from intaglio.target import Board
 
@@ -123,21 +126,40 @@ class Estimate:
         }
 
 
-def estimate(compiled: Compiled, target: str, board: Board, memory: Memory) -> Estimate:
-    """All models of one compiled model. Raises InputError for a descriptor that the cycle model does not know."""
+def estimate(
+    compiled: Compiled,
+    target: str,
+    board: Board,
+    memory: Memory,
+    routing: Routings | Assumption = "uniform",
+    task: int = 0,
+) -> Estimate:
+    """All models of one compiled model. `routing`, `task`: as `predict` takes them.
+
+    Raises InputError for a descriptor that the cycle model does not know, or another model's routing.
+    """
     begin = time.perf_counter()
     config, descriptors = compiled.config, compiled.descriptors
-    prediction = predict(descriptors, config, memory)
+    prediction = predict(descriptors, config, memory, routing, task)
     used = resources.use(config, board)
-    actions = energy.count(descriptors, config)
+    work = _rows(descriptors, prediction.routing)
+    actions = energy.count(descriptors, config, lambda i, _: work[i])
     seconds = prediction.latency_ms / 1e3
     joules = energy.estimate(actions, seconds, config.clock_mhz, used.used["lut"], device_of(board))
-    ops = _ops(compiled, prediction, joules)
-    notes = [*joules.notes, *_notes(board, used)]
+    ops = _ops(compiled, prediction, joules, work)
+    routed = [f"Tokens per expert: {prediction.routed_by}."] if prediction.routed_by else []
+    notes = [*joules.notes, *_notes(board, used), *routed]
     took = time.perf_counter() - begin
     return Estimate(
         compiled.name, target, config, memory, prediction, joules, used, ops, notes, took, compiled.cached
     )
+
+
+def _rows(descriptors: Sequence[Descriptor], routing: Routings) -> list[int]:
+    """Rows that every descriptor works on."""
+    routes = [index for index, d in enumerate(descriptors) if d.kind == "ROUTE"]
+    found = [Routing(index, tuple(tokens)) for index, tokens in zip(routes, routing, strict=True)]
+    return rows(descriptors, found)
 
 
 def _notes(board: Board, used: Use) -> list[str]:
@@ -158,7 +180,9 @@ def _bounds(spans: Sequence[Span], cycles: int) -> dict[str, int]:
     return {**total, "start": max(cycles - sum(total.values()), 0)}
 
 
-def _ops(compiled: Compiled, prediction: Prediction, joules: Energy) -> list[OpEstimate]:
+def _ops(
+    compiled: Compiled, prediction: Prediction, joules: Energy, rows_of: Sequence[int]
+) -> list[OpEstimate]:
     """Ops with time of their own, in the order of the program."""
     by_step: dict[str, list[Span]] = defaultdict(list)
     spent: dict[str, float] = defaultdict(float)
@@ -171,15 +195,12 @@ def _ops(compiled: Compiled, prediction: Prediction, joules: Energy) -> list[OpE
     for op in compiled.ops:
         fused.append(op)
         if spans := by_step.get(op.name):
-            products = sum(_macs(compiled, span.index) for span in spans)
+            products = sum(
+                macs(compiled.descriptors[span.index], rows_of[span.index], compiled.config) for span in spans
+            )
             found.append(_op(op, fused, spans, products, products / prediction.peak, spent[op.name]))
             fused = []
     return found
-
-
-def _macs(compiled: Compiled, index: int) -> int:
-    d = compiled.descriptors[index]
-    return macs(d, d["rows"], compiled.config)
 
 
 def _op(

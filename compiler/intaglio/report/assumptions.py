@@ -46,6 +46,8 @@ def assumptions(facts: Facts) -> list[tuple[str, str]]:
             "tokens that no result reads are left out by the compiler and do not.",
         )
     )
+    if facts.estimate and facts.estimate.prediction.routed_by not in ("", "recorded"):
+        found.append(("Routing", f"Tokens per expert are assumed: {facts.estimate.prediction.routed_by}."))
     if facts.routing:
         found.append(
             (

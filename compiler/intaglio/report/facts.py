@@ -15,6 +15,7 @@ from intaglio.estimate.board import Memory
 from intaglio.estimate.resources import Use, use
 from intaglio.hw import energy
 from intaglio.hw.cycles.program import macs
+from intaglio.hw.cycles.routing import Assumption, Routings
 from intaglio.hw.energy import Actions, Device
 from intaglio.hw.iss.routing import RoutedLayer, Routing, rows
 from intaglio.report.memory_map import MemoryMap, memory_maps
@@ -133,11 +134,11 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
     routing, source = _routing(compiled, question, simulation)
     progress("cycles, energy, resources")
     missing: list[str] = []
-    found = _estimate(artifact, compiled, memory, missing)
+    found = _estimate(artifact, compiled, memory, routing, question.task, missing)
     modelled = _timing(found) if found else None
     timing = modelled or (simulation.timing if simulation else None)
     used = found.use if found else _use(compiled, missing)
-    work = _rows(program, routing)
+    work = _rows(program, found.prediction.routing if found else [layer.tokens for layer in routing])
     actions = energy.count(program, config, lambda i, _: work[i])
     products = [macs(d, count, config) for d, count in zip(program, work, strict=True)]
     joules = found.energy if found else _energy(compiled, actions, timing, used, missing)
@@ -173,10 +174,17 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
 
 
 def _estimate(
-    artifact: Artifact, compiled: fpga.Compiled, memory: Memory, missing: list[str]
+    artifact: Artifact,
+    compiled: fpga.Compiled,
+    memory: Memory,
+    routing: Sequence[RoutedLayer],
+    task: int,
+    missing: list[str],
 ) -> Estimate | None:
+    """What the models say, of the image whose routing is known; `missing` says why, if they do not."""
+    tokens: Routings | Assumption = [layer.tokens for layer in routing] if routing else "uniform"
     try:
-        return estimate(of_artifact(artifact), artifact.manifest.target, compiled.board, memory)
+        return estimate(of_artifact(artifact), artifact.manifest.target, compiled.board, memory, tokens, task)
     except InputError as error:
         missing.append(f"Modelled cycles, and what follows from them, are not shown: {error}")
         return None
@@ -238,11 +246,12 @@ def _spent(actions: Actions, device: Device) -> tuple[float, ...]:
     return tuple(found.get(name, 0.0) for name in DYNAMIC)
 
 
-def _rows(program: Sequence[Descriptor], routing: Sequence[RoutedLayer]) -> list[int]:
+def _rows(program: Sequence[Descriptor], tokens: Routings) -> list[int]:
     """Rows that every descriptor works on; without a routing as if every token had chosen every expert."""
-    if not routing:
+    if not tokens:
         return [d["rows"] for d in program]
-    return rows(program, [Routing(layer.index, layer.tokens) for layer in routing])
+    routes = [index for index, d in enumerate(program) if d.kind == "ROUTE"]
+    return rows(program, [Routing(index, tuple(one)) for index, one in zip(routes, tokens, strict=True)])
 
 
 def _routing(

@@ -105,7 +105,11 @@ def pareto(facts: Facts) -> str:
     if facts.explored is None:
         return ""
     skipped = facts.explored.skipped
-    rest = f" Lines of the file that lack a figure and are not drawn: {skipped}." if skipped else ""
+    rest = (
+        f" Not drawn, because a figure is missing or the model does not run there: {skipped}."
+        if skipped
+        else ""
+    )
     front = sum(design.pareto for design in facts.explored.designs)
     return (
         f"{len(facts.explored.designs)} designs of the file that was given; {front} are on its Pareto front. "

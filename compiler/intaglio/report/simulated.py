@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,34 +81,78 @@ class Design:
 
 @dataclass(frozen=True)
 class Explored:
-    """Designs of a file; `skipped`: lines that have not all the figures."""
+    """Designs of a file; `skipped`: lines that have not all the figures, or say that the model does not run."""
 
     designs: Sequence[Design]
     skipped: int
 
 
 def read_explored(path: Path) -> Explored:
-    """JSON lines with `latency_ms`, `energy_mj`, `dsp`, `pareto`. Raises InputError if no line has all of them."""
+    """JSON lines with `latency_ms`, `energy_mj`, `dsp` (or `resources` with it), as `intaglio explore` writes them.
+
+    `pareto` and `name` may be given; where no line has the first, it is found here. Of a configuration that two models
+    looked at the `exact` one counts. Raises InputError if no line has the figures.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"--explore: {path} is no text: {error.reason}.") from error
-    found = [_design(line) for line in lines if line.strip()]
-    designs = [design for design in found if design is not None]
+    designs: dict[object, tuple[bool, Design]] = {}
+    skipped, marked = 0, False
+    for number, line in enumerate(lines):
+        values = _values(line)
+        if not line.strip() or "format" in values:
+            continue
+        design = _design(values)
+        if design is None:
+            skipped += 1
+            continue
+        marked = marked or "pareto" in values
+        key, exact = json.dumps(values.get("config", number), sort_keys=True), values.get("stage") == "exact"
+        if key not in designs or exact or not designs[key][0]:
+            designs[key] = (exact, design)
     if not designs:
-        raise InputError(
-            f"--explore: no line of {path} is a JSON object with latency_ms, energy_mj, dsp and pareto."
-        )
-    return Explored(designs, len(found) - len(designs))
+        raise InputError(f"--explore: no line of {path} is a JSON object with latency_ms, energy_mj and dsp.")
+    found = [design for _, design in designs.values()]
+    return Explored(found if marked else _front(found), skipped)
 
 
-def _design(line: str) -> Design | None:
-    """One line; None if it is no design that can be drawn."""
+def _values(line: str) -> dict[str, Any]:
+    """The object of a line; nothing if it holds none."""
     try:
         values = json.loads(line)
-        ms, mj, dsp = (float(values[key]) for key in ("latency_ms", "energy_mj", "dsp"))
-        if not all(map(math.isfinite, (ms, mj, dsp))) or min(ms, mj) <= 0:
-            return None
-        return Design(ms, mj, dsp, bool(values["pareto"]), str(values.get("name", values.get("config", ""))))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _design(values: Mapping[str, Any]) -> Design | None:
+    """None if it is no design that can be drawn."""
+    try:
+        dsp = values["dsp"] if "dsp" in values else values["resources"]["dsp"]
+        figures = float(values["latency_ms"]), float(values["energy_mj"]), float(dsp)
     except (ValueError, KeyError, TypeError):
         return None
+    if values.get("reason") or not all(map(math.isfinite, figures)) or min(figures[:2]) <= 0:
+        return None
+    return Design(*figures, bool(values.get("pareto", False)), _name(values))
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    """As it is called, or the shape of its array."""
+    config = values.get("config")
+    if "name" in values or not isinstance(config, dict):
+        return str(values.get("name", config or ""))
+    shape = " x ".join(str(config.get(key, "?")) for key in ("rows", "cols", "depth"))
+    return f"{shape} at {config.get('clock_mhz', '?')} MHz"
+
+
+def _front(designs: Sequence[Design]) -> list[Design]:
+    """The same, those marked that no other beats in latency and energy."""
+    best = math.inf
+    front = set()
+    for design in sorted(designs, key=lambda d: (d.latency_ms, d.energy_mj)):
+        if design.energy_mj < best:
+            best = design.energy_mj
+            front.add(id(design))
+    return [replace(design, pareto=id(design) in front) for design in designs]
