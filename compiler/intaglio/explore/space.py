@@ -92,7 +92,7 @@ def neighbours(
         *({"weight_ports": n} for n in _beside(PORTS, point.weight_ports)),
         *({"burst": n} for n in _beside(BURSTS, point.burst)),
         *({"outstanding": n} for n in _beside(OUTSTANDING, point.outstanding)),
-        *({"cols": n} for n in (point.cols - point.depth, point.cols + point.depth)),
+        *({"cols": n} for n in (point.cols - point.depth, point.cols + point.depth) if n),
         *({"norm_channels": n * shapes.norm_channels} for n in (1, 2, 4)),
         *({"table_slots": n} for n in _beside((2, 4, 8), point.table_slots)),
     ]
