@@ -71,7 +71,7 @@ def test_random_programs_are_reproducible():
 
 def test_random_programs_need_known_kinds():
     with pytest.raises(
-        ValueError, match="kinds must be among gemm, layernorm, attention, image, mixture, not 'conv'"
+        ValueError, match="kinds must be among gemm, layernorm, attention, image, mixture, spill, not 'conv'"
     ):
         random_program(CONFIGS["tiny"], 0, ["conv"])
 

@@ -19,13 +19,16 @@ def route(machine: Machine, _index: int, d: Descriptor, _low: int, _high: int) -
     # Stable: of equal logits the lower expert comes first.
     slots = np.argsort(-logits, axis=1, kind="stable")[:, : d["k"]]
     weights = _weights(machine, logits)
-    gates = np.zeros((len(at), TOP), np.int64)
-    gates[:, : d["k"]] = np.take_along_axis(weights, slots, axis=1)
+    # Tokens that it does not route have no weights any more.
+    tokens, totals = np.arange(config.max_keys), np.zeros(config.max_keys, np.int64)
+    gates = np.zeros((config.max_keys, TOP), np.int64)
+    gates[at, : d["k"]] = np.take_along_axis(weights, slots, axis=1)
+    totals[at] = (gates[at] if d["normalize"] else weights).sum(axis=1)
     lengths, queues = _queues(machine, slots)
     experts = np.arange(config.experts)
     return [
-        Write(memories.gates, (at,), gates),
-        Write(memories.totals, (at,), (gates if d["normalize"] else weights).sum(axis=1)),
+        Write(memories.gates, (tokens,), gates, defined=tokens < d["rows"]),
+        Write(memories.totals, (tokens,), totals, defined=tokens < d["rows"]),
         Write(memories.lengths, (experts,), lengths),
         Write(memories.queues, (experts,), queues),
     ]
