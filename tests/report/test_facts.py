@@ -143,18 +143,37 @@ def test_designs_as_explore_writes_them(tmp_path: Path) -> None:
         {**point, "config": small, "stage": "exact", "latency_ms": 4.0, "energy_mj": 1.0},
         {**point, "config": large, "stage": "exact", "latency_ms": 1.0, "energy_mj": 3.0},
         {**point, "config": small, "latency_ms": 0.5},
-        {**point, "config": {**small, "clock_mhz": 50}, "latency_ms": 2.0, "energy_mj": 3.0},
+        {**point, "config": {**small, "clock_mhz": 50}, "latency_ms": 2.0, "energy_mj": 0.5},
+        {
+            **point,
+            "config": {**small, "rows": 1},
+            "stage": "exact",
+            "latency_ms": 5.0,
+            "resources": {"dsp": 20},
+        },
+        {
+            **point,
+            "config": {**small, "rows": 2},
+            "stage": "exact",
+            "latency_ms": 5.0,
+            "energy_mj": 9.5,
+            "dsp": 20,
+        },
         {**point, "config": {}, "reason": "the activations need more words"},
     ]
     path = tmp_path / "results.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines))
     found = read_explored(path)
-    assert [(d.name, d.latency_ms, d.dsp, d.pareto) for d in found.designs] == [
-        ("4 x 8 x 8 at 100 MHz", 4.0, 100, True),
-        ("8 x 32 x 16 at 300 MHz", 1.0, 100, True),
-        ("4 x 8 x 8 at 50 MHz", 2.0, 100, False),
+    assert [(d.name, d.latency_ms, d.dsp, d.pareto, d.rough) for d in found.designs] == [
+        ("4 x 8 x 8 at 100 MHz", 4.0, 100, True, False),
+        ("8 x 32 x 16 at 300 MHz", 1.0, 100, True, False),
+        ("4 x 8 x 8 at 50 MHz", 2.0, 100, False, True),
+        ("1 x 8 x 8 at 100 MHz", 5.0, 20, True, False),
+        ("2 x 8 x 8 at 100 MHz", 5.0, 20, False, False),
     ]
     assert found.skipped == 1
+    path.write_text("\n".join(json.dumps(line) for line in lines if line.get("stage") != "exact"))
+    assert [(d.latency_ms, d.pareto) for d in read_explored(path).designs] == [(0.5, True), (2.0, True)]
 
 
 def test_another_artifact(root: Path, tmp_path: Path) -> None:

@@ -112,12 +112,21 @@ def test_designs_on_the_front_are_joined() -> None:
         Design(1.0, 4.0, 10, True, "a"),
         Design(3.0, 1.0, 10, True, "b"),
         Design(3.0, 4.0, 40, False, "<c>"),
+        Design(2.0, 9.0, 1, True, "few DSP"),
+        Design(0.9, 3.0, 1, False, "rough", rough=True),
     ]
     drawing = charts.pareto(designs, (2.0, 2.0))
     (front,) = marks(drawing, "polyline")
-    on = {f"{float(d.attrib['cx']):.1f},{float(d.attrib['cy']):.1f}" for d in marks(drawing, "circle")[1:]}
-    assert set(front.attrib["points"].split()) == on
-    assert marks(drawing, "circle")[0].find("title").text == "<c>: 3.00 ms, 4.00 mJ, 40 DSP"  # type: ignore[union-attr]
+    dots = {dot.find("title").text: dot.attrib for dot in marks(drawing, "circle")}  # type: ignore[union-attr]
+    places = {name[0]: f"{float(dot['cx']):.1f},{float(dot['cy']):.1f}" for name, dot in dots.items()}
+    assert front.attrib["points"].split() == [places["a"], places["b"]], "none beats these in what is drawn"
+    assert {name: dot["class"] for name, dot in dots.items()} == {
+        "a: 1.00 ms, 4.00 mJ, 10 DSP": "dot onfront",
+        "b: 3.00 ms, 1.00 mJ, 10 DSP": "dot onfront",
+        "<c>: 3.00 ms, 4.00 mJ, 40 DSP": "dot offfront",
+        "few DSP: 2.00 ms, 9.00 mJ, 1 DSP": "dot onfront",
+        "rough: 0.900 ms, 3.00 mJ, 1 DSP": "dot rough",
+    }
     assert len(marks(drawing, "polygon")) == 1
     assert marks(charts.pareto(designs, None), "polygon") == []
 

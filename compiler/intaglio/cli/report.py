@@ -31,7 +31,7 @@ def report(
     ] = None,
     explore: Annotated[
         Path | None,
-        typer.Option(help="Designs of `intaglio explore` (JSON lines), to draw.", show_default=False),
+        typer.Option(help="What `intaglio explore --results` wrote, to draw.", show_default=False),
     ] = None,
     latency: Annotated[
         int | None, typer.Option(help="External memory: cycles to the first beat.", show_default=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -123,12 +124,17 @@ def _band(x: Scale, low: float, total: float, high: float) -> Markup:
 
 
 def pareto(designs: Sequence[Design], this: tuple[float, float] | None) -> Markup:
-    """Energy over latency of explored designs; those on the front are joined; `this`: the design of the report."""
+    """Energy over latency of explored designs; `this`: the design of the report.
+
+    A line joins those of the front that no other beats in these two.
+    """
     marks = [(d.latency_ms, d.energy_mj) for d in designs] + ([this] if this else [])
     x = Scale.around([a for a, _ in marks], LEFT, WIDTH - RIGHT, log=True)
     y = Scale.around([b for _, b in marks], HEIGHT - BOTTOM, TOP, log=True)
-    front = sorted((d for d in designs if d.pareto), key=lambda d: d.latency_ms)
-    line = " ".join(f"{x(d.latency_ms):.1f},{y(d.energy_mj):.1f}" for d in front)
+    front = sorted((d for d in designs if d.pareto), key=lambda d: (d.latency_ms, d.energy_mj))
+    lowest = accumulate((d.energy_mj for d in front), min)
+    edge = [d for d, best in zip(front, lowest, strict=True) if d.energy_mj == best]
+    line = " ".join(f"{x(d.latency_ms):.1f},{y(d.energy_mj):.1f}" for d in edge)
     most = max(d.dsp for d in designs) or 1.0
     own = _diamond(x(this[0]), y(this[1])) if this else Markup("")
     return figure(
@@ -137,7 +143,7 @@ def pareto(designs: Sequence[Design], this: tuple[float, float] | None) -> Marku
         f"Energy over latency of {len(designs)} designs, {len(front)} of them on the Pareto front.",
         axes(x, y, "latency, ms", "energy of a frame, mJ"),
         tag("polyline", points=line, class_="front"),
-        JOIN(_design(x, y, d, most) for d in sorted(designs, key=lambda d: (d.pareto, -d.dsp))),
+        JOIN(_design(x, y, d, most) for d in sorted(designs, key=lambda d: (not d.rough, d.pareto, -d.dsp))),
         own,
     )
 
@@ -146,13 +152,14 @@ def _design(x: Scale, y: Scale, design: Design, most: float) -> Markup:
     """`most`: DSP of the largest mark."""
     name = f"{design.name}: " if design.name else ""
     text = f"{name}{digits(design.latency_ms)} ms, {digits(design.energy_mj)} mJ, {design.dsp:,.0f} DSP"
-    kind = "dot onfront" if design.pareto else "dot offfront"
+    kind = "dot onfront" if design.pareto else "dot rough" if design.rough else "dot offfront"
+    least, more = (1.2, 2.5) if design.rough else (3, 7)
     return tag(
         "circle",
         tag("title", text),
         cx=x(design.latency_ms),
         cy=y(design.energy_mj),
-        r=3 + 7 * max(design.dsp / most, 0.0) ** 0.5,
+        r=least + more * max(design.dsp / most, 0.0) ** 0.5,
         class_=kind,
     )
 

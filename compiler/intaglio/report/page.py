@@ -248,6 +248,7 @@ def _others(facts: Facts) -> dict[str, Any]:
         "pareto": charts.pareto(facts.explored.designs, this) if facts.explored else None,
         "pareto_sentence": sentences.pareto(facts),
         "this_design": this,
+        "rough": facts.explored is not None and any(d.rough for d in facts.explored.designs),
     }
 
 

@@ -112,6 +112,7 @@ def pareto(facts: Facts) -> str:
     )
     front = sum(design.pareto for design in facts.explored.designs)
     return (
-        f"{len(facts.explored.designs)} designs of the file that was given; {front} are on its Pareto front. "
-        f"The area of a mark stands for DSP.{rest}"
+        f"{len(facts.explored.designs):,} designs of the file that was given, {front:,} on the Pareto front of "
+        "latency, energy and DSP. The line joins those of it that none beats in the first two; a mark's area stands "
+        f"for DSP.{rest}"
     )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
 from intaglio.errors import InputError
@@ -70,13 +72,17 @@ def _layer(values: Mapping[str, Any]) -> RoutedLayer:
 
 @dataclass(frozen=True)
 class Design:
-    """One design that was explored; `pareto`: no other is as good in everything and better in something."""
+    """One design that was explored; `pareto`: no other is as good in everything and better in something.
+
+    `rough`: by a fast model, before a better one looked at the best.
+    """
 
     latency_ms: float
     energy_mj: float
     dsp: float
     pareto: bool
     name: str
+    rough: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,14 @@ class Explored:
 def read_explored(path: Path) -> Explored:
     """JSON lines with `latency_ms`, `energy_mj`, `dsp` (or `resources` with it), as `intaglio explore` writes them.
 
-    `pareto` and `name` may be given; where no line has the first, it is found here. Of a configuration that two models
-    looked at the `exact` one counts. Raises InputError if no line has the figures.
+    `pareto` and `name` may be given; where no line has the first, it is found here. What is of `stage` `fast` is rough:
+    of a configuration that two models looked at the other one counts. Raises InputError if no line has the figures.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"--explore: {path} is no text: {error.reason}.") from error
-    designs: dict[object, tuple[bool, Design]] = {}
+    designs: dict[str, Design] = {}
     skipped, marked = 0, False
     for number, line in enumerate(lines):
         values = _values(line)
@@ -108,12 +114,12 @@ def read_explored(path: Path) -> Explored:
             skipped += 1
             continue
         marked = marked or "pareto" in values
-        key, exact = json.dumps(values.get("config", number), sort_keys=True), values.get("stage") == "exact"
-        if key not in designs or exact or not designs[key][0]:
-            designs[key] = (exact, design)
+        key = json.dumps(values.get("config", number), sort_keys=True)
+        if key not in designs or designs[key].rough or not design.rough:
+            designs[key] = design
     if not designs:
         raise InputError(f"--explore: no line of {path} is a JSON object with latency_ms, energy_mj and dsp.")
-    found = [design for _, design in designs.values()]
+    found = list(designs.values())
     return Explored(found if marked else _front(found), skipped)
 
 
@@ -135,7 +141,7 @@ def _design(values: Mapping[str, Any]) -> Design | None:
         return None
     if values.get("reason") or not all(map(math.isfinite, figures)) or min(figures[:2]) <= 0:
         return None
-    return Design(*figures, bool(values.get("pareto", False)), _name(values))
+    return Design(*figures, bool(values.get("pareto", False)), _name(values), values.get("stage") == "fast")
 
 
 def _name(values: Mapping[str, Any]) -> str:
@@ -148,11 +154,9 @@ def _name(values: Mapping[str, Any]) -> str:
 
 
 def _front(designs: Sequence[Design]) -> list[Design]:
-    """The same, those marked that no other beats in latency and energy."""
-    best = math.inf
-    front = set()
-    for design in sorted(designs, key=lambda d: (d.latency_ms, d.energy_mj)):
-        if design.energy_mj < best:
-            best = design.energy_mj
-            front.add(id(design))
+    """The same, those marked that no other beats in latency, energy and DSP; rough ones only if there are no others."""
+    fine = [design for design in designs if not design.rough] or list(designs)
+    figures = np.array([(d.latency_ms, d.energy_mj, d.dsp) for d in fine])
+    beaten = [((figures <= own).all(axis=1) & (figures < own).any(axis=1)).any() for own in figures]
+    front = {id(design) for design, worse in zip(fine, beaten, strict=True) if not worse}
     return [replace(design, pareto=id(design) in front) for design in designs]
