@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import UNITS
 from intaglio.hw.cycles import clock
-from intaglio.hw.cycles.machine import Machine
+from intaglio.hw.cycles.machine import SOON, Machine
 from intaglio.hw.cycles.program import Job
 
 MM = UNITS.index("mm")
@@ -282,9 +282,13 @@ class Array:
             if planned < total and planned - done < PENDING:
                 qk = cycle
                 if planned % tiles == 0:
-                    if av is not None and not self._known(job, planned // tiles):
+                    while (
+                        av is not None
+                        and not self._known(job, planned // tiles)
+                        and machine.clock.now < max(av, cycle)
+                    ):
                         # What comes first is not known before the exponentials are ready.
-                        yield float(max(av, cycle))
+                        yield min(float(max(av, cycle)), machine.clock.now + SOON)
                     if self._known(job, planned // tiles) or av is None:
                         met = yield from machine.met(job, planned // tiles, test)
                         qk = met + MET

@@ -108,7 +108,7 @@ class Machine:
                 return last
 
     def copied(self, own: Usage, start: int, count: int) -> Steps:
-        """As `granted`, for unit CP's reads of bank A, noted in `own`: a guess at first, right when the cycle is over."""
+        """As `granted`, for unit CP's reads of bank A, noted in `own`: a guess until the cycle is over."""
         others = [self.array_reads]
         mark = own.mark()
         while True:
