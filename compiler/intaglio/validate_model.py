@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -163,13 +164,14 @@ def validate(
     configs: Mapping[str, AcceleratorConfig],
     cases: int,
     progress: Progress = lambda _: None,
+    only: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Validation:
     """Run RTL and model. `cases`: random programs, dealt out to configurations and memories in turn.
 
-    Raises ToolError if a tool is missing or fails.
+    `only`: models that are run on some of the configurations. Raises ToolError if a tool is missing or fails.
     """
     found = list(_unit_cases(configs, cases, progress))
-    whole, refused = _whole_models(models, configs, progress)
+    whole, refused = _whole_models(models, configs, only, progress)
     return Validation(cases, list(configs), _by_kind(found), whole, refused)
 
 
@@ -232,27 +234,35 @@ def _kind_error(kind: str, cases: int, found: Sequence[Measured]) -> KindError:
 
 
 def _whole_models(
-    models: Mapping[str, Artifact], configs: Mapping[str, AcceleratorConfig], progress: Progress
+    models: Mapping[str, Artifact],
+    configs: Mapping[str, AcceleratorConfig],
+    only: Mapping[str, Collection[str]],
+    progress: Progress,
 ) -> tuple[list[ModelError], list[str]]:
-    """Every model on every configuration with every memory, and who refuses what."""
+    """Every model on every configuration with every memory, and who refuses what; the last task, if there are more."""
     found, refused = [], []
     for name, artifact in models.items():
         inputs = random_inputs(artifact.program.tensors[artifact.program.input], 1)
         image = np.ascontiguousarray(inputs[0]).tobytes()
         for config_name, config in configs.items():
+            if config_name not in only.get(name, configs):
+                continue
             try:
                 compiled = fpga.compile_program(artifact.program, config)
             except UnsupportedError as error:
                 refused.append(f"{name} on {config_name}: {error}")
                 continue
-            job = Job(config, compiled.program, compiled.weights, [image])
+            task = compiled.program.tasks - 1
+            job = Job(config, compiled.program, compiled.weights, [image], task=task)
             routing = _routing(job)
+            full_name = f"{name}, task {task}" if task else name
             for memory_name, memory in MEMORIES.items():
                 progress(f"{name} on {config_name}, {memory_name} memory")
                 rtl = simulate(job, memory).cycles
-                predicted = predict(job.program.descriptors, config, memory, routing).cycles
-                whole = ModelError(name, config_name, memory.latency, memory.bytes_per_cycle, rtl, predicted)
-                found.append(whole)
+                predicted = predict(job.program.descriptors, config, memory, routing, task).cycles
+                found.append(
+                    ModelError(full_name, config_name, memory.latency, memory.bytes_per_cycle, rtl, predicted)
+                )
     return found, refused
 
 

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 @command
 def validate_model(
     models: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--models",
-            metavar="DIR",
-            help="Output folder of `intaglio compile` (any target); may be repeated.",
+            metavar="DIR[@NAMES]",
+            help="Output folder of `intaglio compile` (any target), and the configurations that run it (default: all), "
+            "separated by commas; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -60,11 +61,18 @@ def validate_model(
     from intaglio.target import configuration
 
     chosen = {Path(name).stem: configuration(name) for name in configs.split(",")}
-    loaded = {folder.resolve().name: artifact.load(folder) for folder in models or []}
+    loaded, only = {}, {}
+    for model in models or []:
+        folder, _, names = model.partition("@")
+        name = Path(folder).resolve().name
+        loaded[name] = artifact.load(Path(folder))
+        only[name] = names.split(",") if names else list(chosen)
+        for unknown in set(only[name]) - set(chosen):
+            raise InputError(f"--models: {unknown!r} is not one of --configs ({', '.join(chosen)}).")
     if not cases and not loaded:
         raise InputError("nothing to compare: --cases is 0 and there are no --models.")
     with steps("validate-model") as progress:
-        found = validation.validate(loaded, chosen, cases, progress)
+        found = validation.validate(loaded, chosen, cases, progress, only)
     for path in outputs:
         validation.write(found, path)
     return Result(found.as_json(), _view(found), 0 if found.within else CRASHED)

@@ -1,4 +1,4 @@
-"""Mixtures of experts, tasks and spilled words in the cycle model: by hand, by brute force, and what must always hold."""
+"""Mixtures of experts, tasks and spilled words in the cycle model: by hand, by brute force, and what always holds."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_experts_without_tokens() -> None:
     assert found.macs == 9 * 4 * 4 * 12 * 8
     # A GEMM with a queue waits once, and counts once.
     after = replace(queued("GEMM", 1, groups=2, k_steps=4), waits={"mm": (3, 0)})
-    with pytest.raises(InputError, match="descriptor 9 .GEMM. never ends"):
+    with pytest.raises(InputError, match=r"descriptor 9 \(GEMM\) never ends"):
         predict([*program, after], TINY, MEMORY, [LENGTHS])
     assert predict([*program, replace(after, waits={"mm": (2, 0)})], TINY, MEMORY, [LENGTHS])
 
