@@ -23,8 +23,8 @@ FRONT = 12
 ROUNDS = 8
 """How often the neighbours of the best are tried, while they are better."""
 
-SLACK = 1.15
-"""Neighbours that the fast model has so far behind the best are not tried: more than it errs."""
+SLACK = 1.2
+"""Neighbours that the fast model has so far behind the best are not tried: about what it errs."""
 
 
 @dataclass(frozen=True)
