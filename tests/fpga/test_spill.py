@@ -16,6 +16,7 @@ from intaglio.backends import fpga
 from intaglio.backends.fpga.allocate import allocate
 from intaglio.backends.fpga.build import build
 from intaglio.backends.fpga.check import ScheduleError, check
+from intaglio.backends.fpga.csim import Csim
 from intaglio.backends.fpga.cut import cut
 from intaglio.backends.fpga.lower import lower
 from intaglio.backends.fpga.operations import Attention, Buffer, Fill, Gemm, Operation, Spill
@@ -27,6 +28,7 @@ from intaglio.errors import UnsupportedError
 from intaglio.hw.iss import Simulator
 from intaglio.ops.reference import run
 from intaglio.program import Step
+from intaglio.simulation.frame import Job, MemoryModel, simulate_all
 from tests.cpu.networks import SMALL, Vit, VitWriter
 from tests.fpga.mixtures import Mixture, MixtureWriter
 
@@ -84,14 +86,42 @@ def counts(file):
 # --- values -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("words", "images"), [((300, 208), 4), ((150, 100), 2)])
-def test_the_shipped_model(root, words, images):
+@pytest.fixture(scope="module")
+def shipped(root):
     options = Options(input_kind="uint8", mean=(0.2860,), std=(0.3530,))
-    program = to_program(root / "examples/fashion_mnist/vit_qdq.onnx", options)
-    file = spilled(program, smaller(PRESETS["tiny"], *words), images, orders=1)
+    return to_program(root / "examples/fashion_mnist/vit_qdq.onnx", options)
+
+
+@pytest.mark.parametrize(("words", "images"), [((300, 208), 4), ((150, 100), 2)])
+def test_the_shipped_model(shipped, words, images):
+    file = spilled(shipped, smaller(PRESETS["tiny"], *words), images, orders=1)
     assert min(counts(file)) > 10
     assert file.spill_bytes > 0
     assert file.spill_bytes % 64 == file.result_bytes % 64 == 0
+
+
+def test_the_shipped_model_in_c(shipped):
+    config = smaller(PRESETS["tiny"], 100, 64)
+    built = build(shipped, config)
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 1, 28, 28), np.uint8)
+    results = Csim(config, built.program, built.weights).run([image.tobytes() for image in images])
+    for image, data in zip(images, results, strict=True):
+        found = fpga.result(shipped.tensors[shipped.output], data)
+        assert np.array_equal(found, run(shipped, image))
+
+
+@pytest.mark.simulator
+@pytest.mark.slow
+def test_the_shipped_model_on_the_rtl(shipped):
+    config = smaller(PRESETS["tiny"], 200, 100)
+    built = build(shipped, config)
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 1, 28, 28), np.uint8)
+    job = Job(config, built.program, built.weights, [image.tobytes() for image in images])
+    (frame,) = simulate_all([job], MemoryModel())
+    for image, done in zip(images, frame.runs, strict=True):
+        assert done.status == 0
+        found = fpga.result(shipped.tensors[shipped.output], done.result)
+        assert np.array_equal(found, run(shipped, image))
 
 
 @pytest.mark.parametrize("seed", range(10))
