@@ -76,6 +76,20 @@ def test_a_simulation_stands_beside_the_model(facts: Facts) -> None:
         assert op.simulated == (op.cycles or 0) + 2 * len(op.op.main)
 
 
+def test_the_model_has_the_memory_and_the_task_of_the_simulation(
+    example: artifact.Artifact, simulation: Path, tmp_path: Path
+) -> None:
+    slow = changed(
+        simulation,
+        tmp_path / "slow.json",
+        lambda v: v.update(memory={"latency": 150, "bytes_per_cycle": 4.0}),
+    )
+    assert collect(example, Question(simulation=slow)).memory == Memory(150, 4.0)
+    assert collect(example, Question(simulation=slow, latency=7)).memory == Memory(7, 4.0)
+    with pytest.raises(InputError, match=r"--task: the simulation is of task 0, not 1\."):
+        collect(example, Question(simulation=simulation, task=1))
+
+
 def changed(path: Path, out: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     values = json.loads(path.read_text())
     change(values)

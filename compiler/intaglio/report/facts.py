@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +125,11 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
     """Run the models. Raises ArtifactError if `artifact` is no accelerator, InputError for a file that does not fit."""
     compiled = fpga.load(artifact)
     config, program = compiled.config, compiled.program.descriptors
-    memory = memory_of(compiled.board, config.clock_mhz, question.latency, question.bandwidth)
     simulation = (
         read_simulation(question.simulation, config, program) if question.simulation is not None else None
     )
+    question = _like(question, simulation)
+    memory = memory_of(compiled.board, config.clock_mhz, question.latency, question.bandwidth)
     explored = read_explored(question.explore) if question.explore is not None else None
     progress("routing")
     routing, source = _routing(compiled, question, simulation)
@@ -170,6 +171,21 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
         source,
         maps,
         missing,
+    )
+
+
+def _like(question: Question, simulation: Simulation | None) -> Question:
+    """The question with what it leaves open as the simulation had it, so that the two compare."""
+    if simulation is None:
+        return question
+    if question.task not in (0, simulation.task):
+        raise InputError(f"--task: the simulation is of task {simulation.task}, not {question.task}.")
+    latency, bandwidth = (simulation.memory.get(key) for key in ("latency", "bytes_per_cycle"))
+    return replace(
+        question,
+        task=simulation.task,
+        latency=round(latency) if question.latency is None and latency is not None else question.latency,
+        bandwidth=bandwidth if question.bandwidth is None else question.bandwidth,
     )
 
 
