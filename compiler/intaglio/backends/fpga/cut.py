@@ -100,8 +100,10 @@ class _Cutter:
             self.pieces[buffer, chunk] = replace(buffer, low=low, high=high)
         return self.pieces[buffer, chunk]
 
-    def _all(self, buffers: Sequence[Buffer]) -> tuple[Buffer, ...]:
-        return tuple(self._piece(buffer, chunk) for buffer in buffers for chunk in self._chunks(buffer))
+    def _keys(self, buffers: Sequence[Buffer], keys: int) -> tuple[Buffer, ...]:
+        """Pieces that hold the first `keys` rows."""
+        pieces = (self._piece(buffer, chunk) for buffer in buffers for chunk in self._chunks(buffer))
+        return tuple(piece for piece in pieces if piece.low < keys)
 
     def _optional(self, buffer: Buffer | None, chunk: int) -> Buffer | None:
         return None if buffer is None else self._piece(buffer, chunk)
@@ -133,7 +135,8 @@ class _Cutter:
         if isinstance(op, LayerNorm):
             return replace(op, x=self._piece(op.x, chunk), out=out)
         if isinstance(op, Attention):
-            return replace(op, q=self._piece(op.q, chunk), k=self._all(op.k), v=self._all(op.v), out=out)
+            k, v = self._keys(op.k, op.keys), self._keys(op.v, op.keys)
+            return replace(op, q=self._piece(op.q, chunk), k=k, v=v, out=out)
         x, logits = self._piece(op.x, chunk), self._piece(op.logits, chunk)
         residual = self._optional(op.residual, chunk)
         return resized(replace(op, x=x, logits=logits, out=out, residual=residual), self.config)
