@@ -58,8 +58,10 @@ def test_refusals(vit: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in refusal("explore", vit, *arguments)
 
 
-def test_mixtures_are_refused(root: Path) -> None:
+def test_mixtures_of_experts(root: Path, tmp_path: Path) -> None:
     model = root / "examples/fashion_mnist/moe_qdq.onnx"
-    assert "explore takes models without mixtures of experts" in refusal(
-        "explore", model, "--target", "arty-a7"
-    )
+    options = ("--target", "tiny", "--processes", 1, "--candidates", 1, "--write", tmp_path / "choice.toml")
+    chosen = invoke_json("explore", model, *options)["chosen"]
+    assert chosen["config"]["experts"] == 8
+    found = invoke_json("estimate", model, "--target", tmp_path / "choice.toml")
+    assert found["cycles"] == chosen["cycles"]

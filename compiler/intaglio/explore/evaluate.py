@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from intaglio.accelerator.config import AcceleratorConfig
@@ -11,14 +10,13 @@ from intaglio.backends.fpga.fit import fit
 from intaglio.backends.fpga.schedule import schedule
 from intaglio.backends.fpga.trace import trace
 from intaglio.errors import IntaglioError
-from intaglio.estimate import resources
-from intaglio.estimate.board import device_of
+from intaglio.estimate import Compiled, device_of, estimate, resources
+from intaglio.estimate.resources import Use
 from intaglio.explore import fast
 from intaglio.explore.problem import Point, Problem, Stage
 from intaglio.explore.shapes import Shapes, descriptors, shapes_of
 from intaglio.hw import energy
-from intaglio.hw.cycles import predict
-from intaglio.hw.energy import Actions
+from intaglio.hw.energy import Actions, Energy
 
 
 class Evaluator:
@@ -59,24 +57,29 @@ class Evaluator:
         if key not in self._actions:
             self._actions[key] = sum(energy.count(descriptors(shapes, config), config), Actions())
         cycles = fast.cycles(shapes, config, self.problem.memory)
-        return self._figures(Point(config, "fast", cycles), [self._actions[key]])
+        return self._figures(Point(config, "fast", cycles), self._actions[key])
 
     def _exact(self, config: AcceleratorConfig) -> Point:
         """As `compile` and `estimate` have it, but for the proof that the schedule has no race."""
-        nodes = schedule(fit(self.graph, config), config).nodes
+        problem, nodes = self.problem, schedule(fit(self.graph, config), config).nodes
         program = [Descriptor(node.kind, node.fields, node.waits) for node in nodes]
-        cycles = predict(program, config, self.problem.memory).cycles
-        return self._figures(Point(config, "exact", cycles), energy.count(program, config))
+        compiled = Compiled(problem.program.name, config, program, [node.step for node in nodes], [])
+        found = estimate(compiled, problem.target.name, problem.target.board, problem.memory)
+        point = Point(config, "exact", found.prediction.cycles, found.prediction.latency_ms)
+        return _spent(point, found.energy, found.use)
 
-    def _figures(self, point: Point, actions: Sequence[Actions]) -> Point:
+    def _figures(self, point: Point, actions: Actions) -> Point:
         board, config = self.problem.target.board, point.config
-        used = resources.use(config, board).used
+        used = resources.use(config, board)
         seconds = point.cycles / (config.clock_mhz * 1e6)
-        found = energy.estimate(actions, seconds, config.clock_mhz, used["lut"], device_of(board))
-        return replace(
-            point,
-            latency_ms=1e3 * seconds,
-            energy_mj=found.total,
-            energy_band_mj=(found.low, found.high),
-            resources=dict(used),
-        )
+        joules = energy.estimate([actions], seconds, config.clock_mhz, used.used["lut"], device_of(board))
+        return _spent(replace(point, latency_ms=1e3 * seconds), joules, used)
+
+
+def _spent(point: Point, joules: Energy, used: Use) -> Point:
+    return replace(
+        point,
+        energy_mj=joules.total,
+        energy_band_mj=(joules.low, joules.high),
+        resources=dict(used.used),
+    )

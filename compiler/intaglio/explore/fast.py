@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.backends.fpga.emit import SHARE
 from intaglio.estimate.board import Memory
-from intaglio.explore.shapes import Attend, Norm, Picture, Product, Rows, Shape
+from intaglio.explore.shapes import Attend, Mixture, Norm, Picture, Product, Rows, Shape
 
 PIPELINE = 45
 """Cycles from a row tile's last step to its results: array, drain, requantization."""
@@ -75,6 +75,8 @@ class Fast:
                     self.image = self.io
                 case Rows():
                     self._rows(shape)
+                case Mixture():
+                    self._mixture(index, shape)
         return max(self.array + PIPELINE, self.io)
 
     def _rows(self, shape: Rows) -> None:
@@ -98,41 +100,60 @@ class Fast:
         self.ring = keep
         return free
 
-    def _blocks(self, shape: Product) -> list[int]:
+    def _blocks(self, channels: int, steps: int) -> list[int]:
         """Column tiles of every block, as the compiler cuts them."""
         config = self.config
-        tiles = -(-shape.channels // config.cols)
+        tiles = -(-channels // config.cols)
         most = min(
-            int(config.weight_entries * SHARE) // shape.steps, config.param_groups // 3 // config.tile_groups
+            int(config.weight_entries * SHARE) // steps, config.param_groups // 3 // config.tile_groups
         )
         count = -(-tiles // max(most, 1))
         return [tiles * (i + 1) // count - tiles * i // count for i in range(count)]
 
     def _product(self, index: int, shape: Product) -> None:
-        config = self.config
-        rows = -(-shape.rows // config.rows)
-        source = self.done.get(shape.reads)
-        left = shape.channels // config.group
         self.io += (self.latency + TABLE) * shape.table
-        for tiles in self._blocks(shape):
-            entries, groups = tiles * shape.steps, min(tiles * config.tile_groups, left)
+        source = self.done.get(shape.reads)
+        if source is None and self.image:
+            source = Job(0.0, self.image)
+        self.done[index] = self._matrix(shape.rows, shape.channels, shape.steps, source)
+
+    def _matrix(self, tokens: int, channels: int, steps: int, source: Job | None) -> Job:
+        """A matrix product, block by block."""
+        config = self.config
+        rows, left = -(-tokens // config.rows), channels // config.group
+        job = Job(0.0, 0.0)
+        for tiles in self._blocks(channels, steps):
+            entries, groups = tiles * steps, min(tiles * config.tile_groups, left)
             left -= groups
             self.loads = (
                 max(self.loads, self._take(entries)) + entries * config.entry_bytes / self.weight_rate
             )
             self.io += self.latency + groups * 4 * config.depth / self.io_rate
             tail = groups - (tiles - 1) * config.tile_groups
-            each = (tiles - 1) * max(shape.steps, config.tile_groups) + max(shape.steps, tail)
-            start = max(self.array, self.loads + self.latency, self.io)
-            end = 0.0
+            each = (tiles - 1) * max(steps, config.tile_groups) + max(steps, tail)
+            start, end = max(self.array, self.loads + self.latency, self.io), 0.0
             if source is not None:
                 start, end = max(start, source.first), source.last + each
-            elif self.image:
-                end = self.image + each
             self.array = max(start + rows * each, end)
             self.ring.append((self.next - entries, self.next, self.array))
             first = max(self.array - (rows - 1) * each, start + each)
-            self.done[index] = Job(first + PIPELINE, self.array + PIPELINE)
+            job = Job(first + PIPELINE, self.array + PIPELINE)
+        return job
+
+    def _mixture(self, index: int, shape: Mixture) -> None:
+        """Weights are loaded after the routing; rows are moved while the array does not read."""
+        logits = self.done.get(shape.logits, Job(0.0, self.array))
+        self.io += 2 * (self.latency + TABLE)
+        routed = logits.last + shape.rows * (shape.experts + 1) + shape.experts + PIPELINE
+        self.loads, self.array = max(self.loads, routed), max(self.array, routed)
+        for tokens in filter(None, shape.tokens):
+            self.array += 2 * tokens * shape.words
+            self._matrix(tokens, shape.hidden, shape.steps[0], None)
+            self.array += PIPELINE
+            self._matrix(tokens, shape.channels, shape.steps[1], None)
+        rows = -(-shape.rows // self.config.rows)
+        self.array += PIPELINE + rows * shape.k * (shape.channels // self.config.group)
+        self.done[index] = Job(self.array + PIPELINE, self.array + PIPELINE)
 
     def _norm(self, index: int, shape: Norm) -> None:
         rows = -(-shape.rows // self.config.rows)

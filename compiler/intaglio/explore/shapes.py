@@ -10,8 +10,16 @@ from intaglio.accelerator.descriptors import Descriptor
 from intaglio.backends.fpga.allocate import allocate
 from intaglio.backends.fpga.graph import Graph
 from intaglio.backends.fpga.lower import lower
-from intaglio.backends.fpga.operations import Attention, Gemm, Image, LayerNorm, Operation, Preload, Store
-from intaglio.errors import UnsupportedError
+from intaglio.backends.fpga.operations import (
+    Attention,
+    Experts,
+    Gemm,
+    Image,
+    LayerNorm,
+    Operation,
+    Preload,
+    Store,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,33 @@ class Rows:
     stored: bool
 
 
-Shape = Product | Attend | Norm | Picture | Rows
+@dataclass(frozen=True)
+class Mixture:
+    """Experts of `rows` tokens, `k` of `experts` each: words of a token, hidden and resulting channels.
+
+    `logits`: the operation that made them. Tokens are spread evenly.
+    """
+
+    rows: int
+    experts: int
+    k: int
+    words: int
+    hidden: int
+    channels: int
+    steps: tuple[int, int]
+    table: bool
+    residual: bool
+    wide: bool
+    logits: int
+
+    @property
+    def tokens(self) -> list[int]:
+        """Of every expert."""
+        total = self.rows * self.k
+        return [(total + self.experts - 1 - expert) // self.experts for expert in range(self.experts)]
+
+
+Shape = Product | Attend | Norm | Picture | Rows | Mixture
 
 
 @dataclass(frozen=True)
@@ -82,14 +116,15 @@ class Shapes:
     x_words: int
     norm_channels: int
     keys: int
+    experts: int
 
 
 def shapes_of(graph: Graph, config: AcceleratorConfig) -> Shapes:
     """Sizes of a model's operations for a configuration's `rows` and `depth`; nothing else of it counts.
 
-    Raises UnsupportedError where an op does not fit any configuration, or has no fast model.
+    Raises UnsupportedError where an op does not fit any configuration.
     """
-    roomy = config.model_copy(update={"max_keys": 1024, "norm_channels": 65536})
+    roomy = config.model_copy(update={"max_keys": 1024, "norm_channels": 65536, "experts": 64})
     operations = lower(graph, roomy)
     words = allocate(operations, roomy).words
     found = list(_shapes(operations, roomy))
@@ -98,7 +133,8 @@ def shapes_of(graph: Graph, config: AcceleratorConfig) -> Shapes:
         words["A"],
         words["X"],
         max((one.channels for one in found if isinstance(one, Norm)), default=8),
-        max((one.keys for one in found if isinstance(one, Attend)), default=16),
+        max(max(one.rows, one.keys) if isinstance(one, Attend) else 16 for one in found),
+        max((one.experts for one in found if isinstance(one, Mixture)), default=0),
     )
 
 
@@ -127,11 +163,16 @@ def _shapes(operations: Sequence[Operation], config: AcceleratorConfig) -> Itera
                 yield Rows(tiles * operation.out.stride(config), stored=False)
             case Store():
                 yield Rows(operation.x.stride(config), stored=True)
+            case Experts():
+                first, second = operation.first[0].weight, operation.second[0].weight
+                yield Mixture(
+                    operation.out.rows, len(operation.first), operation.moe.attrs["k"], operation.x.stride(config),
+                    len(first), len(second), (first.shape[1] // config.depth, second.shape[1] // config.depth),
+                    operation.tables is not None, operation.residual is not None, operation.out.wide,
+                    makers.get(operation.logits, -1),
+                )  # fmt: skip
             case _:
-                raise UnsupportedError(
-                    f"{operation.step.op} ({operation.name!r}) has no fast model: explore takes models without "
-                    "mixtures of experts."
-                )
+                raise TypeError(f"no shape is known for {type(operation).__name__}.")
 
 
 def descriptors(shapes: Sequence[Shape], config: AcceleratorConfig) -> list[Descriptor]:
@@ -177,3 +218,24 @@ def _descriptors(shape: Shape, config: AcceleratorConfig) -> Iterator[Descriptor
             yield Descriptor("LOAD_IMAGE", fields | {"grid_h": height // ph, "grid_w": width // pw})
         case Rows():
             yield Descriptor("STORE" if shape.stored else "LOAD_ROWS", {"words": shape.words})
+
+
+def _matrix(
+    rows: int, channels: int, steps: int, flags: dict[str, bool], config: AcceleratorConfig
+) -> Iterator[Descriptor]:
+    groups = channels // config.group
+    yield Descriptor("LOAD_WEIGHTS", {"entries": -(-channels // config.cols) * steps})
+    yield Descriptor("LOAD_PARAMS", {"groups": groups})
+    fields = {"rows": rows, "groups": groups, "k_steps": steps}
+    yield Descriptor("GEMM", fields | {name: int(flag) for name, flag in flags.items()})
+
+
+def _mixture(shape: Mixture, config: AcceleratorConfig) -> Iterator[Descriptor]:
+    yield Descriptor("ROUTE", {"rows": shape.rows, "experts": shape.experts})
+    for tokens in filter(None, shape.tokens):
+        yield Descriptor("MOVE_ROWS", {"rows": 2 * tokens, "chunks": shape.words})
+        yield from _matrix(tokens, shape.hidden, shape.steps[0], {"table": shape.table}, config)
+        yield from _matrix(tokens, shape.channels, shape.steps[1], {}, config)
+    fields = {"rows": shape.rows, "groups": shape.channels // config.group, "k": shape.k}
+    flags = {"residual": shape.residual, "r_wide": shape.wide, "o_wide": shape.wide}
+    yield Descriptor("COMBINE", fields | {name: int(flag) for name, flag in flags.items()})

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.explore.shapes import Attend, Product, Shapes
+from intaglio.explore.shapes import Attend, Mixture, Product, Shapes
 
 ROWS = (1, 2, 4, 8)
 DEPTHS = (8, 16)
@@ -28,7 +28,7 @@ ShapesOf = Callable[[int, int], Shapes]
 def grid(base: AcceleratorConfig, shapes_of: ShapesOf) -> Iterator[AcceleratorConfig]:
     """Rows, columns, depth, weight ports and weight entries, all that fit together; the rest follows from the model.
 
-    Clock, multiplier, tables and bursts are those of `base`. Experts are left out: no model with them is explored.
+    Clock, multiplier, tables and bursts are those of `base`.
     """
     for rows in ROWS:
         for depth in DEPTHS:
@@ -42,7 +42,7 @@ def grid(base: AcceleratorConfig, shapes_of: ShapesOf) -> Iterator[AcceleratorCo
 
 def fitted(base: AcceleratorConfig, shapes: Shapes, changes: dict[str, Any]) -> Iterator[AcceleratorConfig]:
     """`base` with changes, and with banks and buffers that hold the model; nothing if there is no such."""
-    values = base.model_dump() | {"experts": 0} | changes
+    values = base.model_dump() | {"experts": shapes.experts} | changes
     multiple = lcm(values["cols"], values["depth"])
     values["max_keys"] = -(-max(shapes.keys, 16) // multiple) * multiple
     values["a_words"] = _rounded(shapes.a_words)
@@ -72,6 +72,8 @@ def least_entries(shapes: Shapes, config: AcceleratorConfig) -> int:
     for shape in shapes.shapes:
         if isinstance(shape, Product):
             least = max(least, shape.steps)
+        elif isinstance(shape, Mixture):
+            least = max(least, *shape.steps)
         elif isinstance(shape, Attend):
             scores = -(-shape.keys // config.cols) * shape.qk_words
             values = -(-shape.v_words * config.depth // config.cols) * -(-shape.keys // config.depth)

@@ -82,6 +82,16 @@ def test_every_configuration_of_the_grid_runs_the_model(problem: Problem, evalua
     assert np.corrcoef(np.argsort(np.argsort(quick)), np.argsort(np.argsort(exact)))[0, 1] > 0.9
 
 
+def test_mixtures_of_experts(root: Path, board: FpgaTarget, problem: Problem) -> None:
+    program = to_program(root / "examples/fashion_mnist/moe_qdq.onnx", target=board)
+    evaluator = Evaluator(replace(problem, program=program))
+    for config in sample(problem, evaluator, 6):
+        one, other = evaluator.point(config, "fast"), evaluator.point(config, "exact")
+        assert (one.reason, other.reason) == ("", "")
+        assert one.cycles == pytest.approx(other.cycles, rel=0.4)
+        assert one.energy_mj / one.latency_ms == pytest.approx(other.energy_mj / other.latency_ms, rel=0.2)
+
+
 def test_the_exact_figures_are_those_of_estimate(problem: Problem, evaluator: Evaluator) -> None:
     config = sample(problem, evaluator, 5)[3]
     point = evaluator.point(config, "exact")
