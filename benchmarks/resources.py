@@ -52,6 +52,17 @@ CONFIGURATIONS: dict[str, tuple[AcceleratorConfig, tuple[str, ...]]] = {
     "tiny": (PRESETS["tiny"], ("ultrascale+", "ecp5")),
     "ecp5": (PRESETS["ecp5"], ("ecp5", "ultrascale+")),
     "ulx3s": (_of("ulx3s"), ("ecp5",)),
+    "1x8x8 routed": (
+        _small(1, 8, 8, max_keys=64, experts=16, weight_ports=1, multiplier="generic"),
+        ("ecp5",),
+    ),
+    "1x16x8": (
+        _small(
+            1, 16, 8, max_keys=64, experts=0, weight_ports=2, multiplier="generic", burst=8, outstanding=4
+        ),
+        ("ecp5",),
+    ),
+    "2x8x8": (_small(2, 8, 8, max_keys=64, experts=4, weight_ports=1, multiplier="generic"), ("ecp5",)),
     "1x16x16": (
         _small(1, 16, 16, max_keys=128, experts=8, weight_ports=2, multiplier="generic"),
         ("ecp5", "ultrascale+", "7-series"),

@@ -20,6 +20,7 @@ Held = Sequence[tuple[Memory, Mapped]]
 def terms(c: AcceleratorConfig, held: Held) -> dict[str, float]:
     """Sizes of the configuration that amounts are proportional to."""
     lanes, engines = c.rows * c.depth // 2, c.weight_ports + 2
+    routed = int(c.experts > 0)
     queued = any(m.words == c.burst * c.outstanding and m.number == engines and not b.bram36 for m, b in held)
     return {
         "1": 1,
@@ -40,6 +41,12 @@ def terms(c: AcceleratorConfig, held: Held) -> dict[str, float]:
         "sum": c.rows * c.cols,
         "sum_of_two": c.rows * c.cols * (c.depth == 16),
         "product": c.rows * c.cols * c.depth,
+        "routed": routed,
+        "routed_row": routed * c.rows,
+        "routed_lane": routed * lanes,
+        "routed_sum": routed * c.rows * c.cols,
+        "routed_keys": routed * (c.max_keys - 1).bit_length(),
+        "expert": c.experts,
         "block_banks": sum(m.number * m.bits * _stages(b.banks) for m, b in held if b.bram36),
         "spread_banks": sum(m.number * m.bits * _stages(b.banks) for m, b in held if b.lut),
     }
@@ -51,34 +58,42 @@ def _stages(banks: int) -> float:
 
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "accel_regs": ("1",),
-    "accelerator": ("1", "ports"),
-    "axi_read_engine": ("engine",),
-    "axi_write_engine": ("1",),
-    "compute_core": ("1",),
-    "descriptor_check": ("1",),
+    "accel_regs": ("1", "routed"),
+    "accelerator": ("1", "ports", "routed"),
+    "axi_read_engine": ("engine", "engine_beat"),
+    "axi_write_engine": ("1", "beat"),
+    "combine_operands": ("routed_row", "routed_sum"),
+    "compute_core": ("1", "lane"),
+    "copy_kv": ("1", "square", "enable", "lane"),
+    "cp_unit": ("1", "routed", "routed_row", "routed_lane", "expert"),
+    "descriptor_check": ("1", "routed"),
     "fifo_lut": ("1", "ports"),
-    "fifo_ram": ("1", "engine", "engine_beat", "engine_queue"),
-    "io_unit": ("1", "beat", "lane"),
-    "kv_copy": ("1", "square", "enable", "lane"),
+    "fifo_ram": ("1", "routed", "beat", "engine", "engine_beat", "engine_queue"),
+    "io_unit": ("1", "beat", "lane", "expert"),
     "layernorm_fetch": ("1", "lane"),
     "layernorm_lane": ("row",),
     "layernorm_rsqrt": ("row",),
     "layernorm_unit": ("1", "row", "lane"),
     "mac_array": ("1", "row", "lane", "column", "entry", "sum", "sum_of_two", "product"),
     "mac_chain": ("product",),
-    "mac_unit": ("1", "row", "lane"),
-    "norm_buffer": ("1",),
+    "mac_planner": ("1", "row", "routed", "expert"),
+    "mac_unit": ("1", "row", "lane", "entry", "routed", "routed_sum"),
+    "move_rows": ("routed", "routed_row", "routed_lane", "expert"),
+    "norm_buffer": ("1", "beat"),
     "param_buffer": ("1", "beat"),
     "post_lane": ("lane",),
     "post_process": ("1", "row", "group", "lane"),
     "round_clamp": ("lane",),
+    "route_queues": ("routed", "routed_keys", "expert"),
+    "route_select": ("routed", "expert"),
+    "route_unit": ("routed", "routed_lane", "routed_keys", "expert"),
+    "route_weights": ("routed", "routed_row", "routed_keys"),
     "scratchpad": ("1", "lane", "block_banks"),
-    "sequencer": ("1", "beat"),
+    "sequencer": ("1", "beat", "routed"),
     "softmax_unit": ("1", "row", "lane", "row_keys", "spread_banks"),
     "table_ram": ("lane",),
     "weight_buffer": ("ports", "column", "entry", "enable"),
-    "weight_loader": ("1", "ports", "port_beat"),
+    "weight_loader": ("1", "ports", "port_beat", "expert"),
 }
 """Terms of every module; a module is called what its source calls it, and counts with all its instances."""
 
