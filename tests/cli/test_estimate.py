@@ -82,13 +82,53 @@ def test_a_board_that_is_too_small(vit: Path, tmp_path: Path, root: Path) -> Non
             ["--design", "edge-moe", "--config", "tiny"],
             "--design: --config, --latency and --bandwidth are for FPGA",
         ),
-        (["--target", "tiny", "--routing", "worst"], "--routing: only an estimate for --design takes one"),
+        (
+            ["--target", "tiny", "--routing", "best"],
+            "--routing: expected uniform, worst or a file, not 'best'",
+        ),
+        (["--target", "tiny", "--input", "a.png"], "--input: only --routing recorded looks at an image"),
+        (
+            ["--target", "cpu", "--routing", "worst"],
+            "--routing and --task are for FPGA targets and --design only",
+        ),
+        (["--roofline", "h200", "--routing", "worst"], "--routing: a roofline does not depend on it"),
+        (["--design", "edge-moe", "--routing", "recorded"], "only an FPGA target records one"),
+        (
+            ["--target", "tiny", "--routing", "recorded", "--input", "a.png"],
+            "is no output folder of intaglio compile; compile it, to give it images",
+        ),
         (["--design", "edgemoe"], "there is no design 'edgemoe'; known: edge-moe"),
         (["--roofline", "h100"], "there is no machine 'h100'; known: h200"),
     ],
 )
 def test_refusals(vit: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in refusal("estimate", vit, *arguments)
+
+
+def test_routing_of_a_mixture(root: Path, tmp_path: Path) -> None:
+    model, folder = root / "examples/fashion_mnist/moe_tasks_qdq.onnx", tmp_path / "moe"
+    invoke("compile", model, "--target", "tiny", "--input", "uint8", "-o", folder)
+    image = ["--input", root / "examples/fashion_mnist/images", "--task", 1]
+    uniform = invoke_json("estimate", folder)
+    worst = invoke_json("estimate", folder, "--routing", "worst")
+    recorded = invoke_json("estimate", folder, "--routing", "recorded", *image)
+    assert [found["routing"]["how"] for found in (uniform, worst, recorded)] == [
+        "uniform",
+        "worst",
+        "recorded",
+    ]
+    assert worst["cycles"] >= max(uniform["cycles"], recorded["cycles"])
+    seen = invoke_json("inspect", folder, "--routing", *image)["routing"]
+    tokens = recorded["routing"]["tokens"]
+    assert [one[: len(layer["tokens"])] for one, layer in zip(tokens, seen, strict=True)] == [
+        layer["tokens"] for layer in seen
+    ]
+    recording = tmp_path / "routing.json"
+    recording.write_text(json.dumps({"routing": seen}))
+    again = invoke_json("estimate", folder, "--routing", recording, "--task", 1)
+    assert again["cycles"] == recorded["cycles"]
+    assert "uniform: first mixture" in invoke("estimate", folder).stdout
+    assert "the task must be in 0..1, not 9" in refusal("estimate", folder, "--task", 9)
 
 
 def test_a_missing_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,9 @@ import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Json, at_least_one
+from intaglio.cli.options import Debug, Input, Json, Mean, Std, Task, at_least_one
 from intaglio.cli.progress import steps
+from intaglio.cli.routing import one_image
 from intaglio.cli.tables import count, facts, percent, table
 from intaglio.errors import InputError
 
@@ -19,10 +21,22 @@ if TYPE_CHECKING:
     from intaglio.estimate import Compiled, Estimate
     from intaglio.estimate.design import DesignEstimate
     from intaglio.estimate.processor import ProcessorEstimate
+    from intaglio.hw.cycles.routing import Assumption, Routings
     from intaglio.program import Program
     from intaglio.target import CpuTarget, FpgaTarget, Target
 
 NAMES = {"dsp": "DSP", "bram36": "BRAM36", "uram": "URAM", "lut": "LUT", "ff": "FF"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which routing, of which image and task, as the options say."""
+
+    routing: str = "uniform"
+    samples: Path | None = None
+    task: int = 0
+    mean: str | None = None
+    std: str | None = None
 
 
 @command
@@ -76,9 +90,14 @@ def estimate(
         str,
         typer.Option(
             metavar="HOW|FILE",
-            help="Tokens per expert, with --design: uniform, worst, or what `inspect --routing --json` printed.",
+            help="Tokens per expert: uniform, worst, recorded (FPGA targets: of the first of --input, or of a random "
+            "image), or what `inspect --routing --json` printed.",
         ),
     ] = "uniform",
+    samples: Input = None,
+    task: Task = 0,
+    mean: Mean = None,
+    std: Std = None,
     threads: Annotated[int, typer.Option(help="Threads of a CPU target.")] = 1,
     as_json: Json = False,
     debug: Debug = False,
@@ -90,13 +109,24 @@ def estimate(
         raise InputError(f"{' and '.join(instead)} exclude each other: give one of them.")
     if (design or roofline) and (config or latency is not None or bandwidth is not None):
         raise InputError(f"{instead[0]}: --config, --latency and --bandwidth are for FPGA targets only.")
-    if routing != "uniform" and not design:
-        raise InputError("--routing: only an estimate for --design takes one.")
+    if routing != "recorded":
+        for name, value in (("--input", samples), ("--mean", mean), ("--std", std)):
+            if value:
+                raise InputError(
+                    f"{name}: only --routing recorded looks at an image; give both, or leave it out."
+                )
+    if routing == "recorded" and design:
+        raise InputError(
+            "--routing recorded: only an FPGA target records one; give what `inspect --routing --json` printed."
+        )
+    if routing != "uniform" and roofline:
+        raise InputError("--routing: a roofline does not depend on it; leave it out.")
     if design:
         return _design(model, design, routing)
     if roofline:
         return _roofline(model, roofline)
-    return _target(model, target, config, latency, bandwidth, threads)
+    question = Question(routing, samples, task, mean, std)
+    return _target(model, target, config, latency, bandwidth, threads, question)
 
 
 def _target(
@@ -106,6 +136,7 @@ def _target(
     latency: int | None,
     bandwidth: float | None,
     threads: int,
+    question: Question,
 ) -> Result:
     from intaglio.target import CpuTarget, FpgaTarget, configured
 
@@ -114,7 +145,9 @@ def _target(
         if threads != 1:
             raise InputError("--threads: only CPU targets have them.")
         compiled = _compiled(model, chosen, name is None and config is None)
-        return _accelerator(compiled, chosen, latency, bandwidth)
+        return _accelerator(model, compiled, chosen, latency, bandwidth, question)
+    if question != Question():
+        raise InputError("--routing and --task are for FPGA targets and --design only.")
     if latency is not None or bandwidth is not None:
         raise InputError("--latency and --bandwidth are for FPGA targets only.")
     if not isinstance(chosen, CpuTarget):
@@ -173,13 +206,46 @@ def _program(model: Path) -> Program:
 
 
 def _accelerator(
-    compiled: Compiled, target: FpgaTarget, latency: int | None, bandwidth: float | None
+    model: Path,
+    compiled: Compiled,
+    target: FpgaTarget,
+    latency: int | None,
+    bandwidth: float | None,
+    question: Question,
 ) -> Result:
     from intaglio import estimate as models
 
     memory = models.memory_of(target.board, target.accelerator.clock_mhz, latency, bandwidth)
-    found = models.estimate(compiled, target.name, target.board, memory)
+    tokens = _tokens(model, target, question)
+    found = models.estimate(compiled, target.name, target.board, memory, tokens, question.task)
     return Result(found.as_json(), _view(found))
+
+
+def _tokens(model: Path, target: FpgaTarget, question: Question) -> Routings | Assumption:
+    """Tokens per expert, or what is assumed of them."""
+    if question.routing == "uniform" or question.routing == "worst":
+        return "uniform" if question.routing == "uniform" else "worst"
+    if question.routing != "recorded":
+        from intaglio.estimate.design import read_routing
+
+        return read_routing(Path(question.routing))
+    from intaglio.estimate.recorded import recorded
+
+    if model.is_dir():
+        from intaglio import artifact
+
+        loaded = artifact.load(model, verify=False)
+        image = one_image(loaded, question.samples, question.mean, question.std)
+        return recorded(loaded.program, target.accelerator, image, question.task)
+    if question.samples is not None:
+        raise InputError(
+            f"--input: {model} is no output folder of intaglio compile; compile it, to give it images."
+        )
+    from intaglio.samples import random_inputs
+
+    program = _program(model)
+    image = random_inputs(program.tensors[program.input], 1)
+    return recorded(program, target.accelerator, image, question.task)
 
 
 def _design(model: Path, name: str, routing: str) -> Result:
@@ -232,6 +298,10 @@ def _view(found: Estimate) -> list[RenderableType]:
         "fits": "yes" if found.use.fits else f"NO: too little {', '.join(found.use.exceeded)}",
         "models took": f"{found.seconds:.2f} s{' (compiled before)' if found.cached else ''}",
     }
+    if prediction.routed_by:
+        summary["routing"] = (
+            f"{prediction.routed_by}: first mixture {' '.join(map(str, prediction.routing[0]))}"
+        )
     return [facts(summary), _resources(found), _ops(found), *found.notes]
 
 

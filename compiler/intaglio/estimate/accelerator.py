@@ -105,6 +105,9 @@ class Estimate:
             "macs_per_cycle": found.peak,
             "utilization": found.utilization,
             "occupancy": found.occupancy,
+            "routing": {"how": found.routed_by, "tokens": [list(one) for one in found.routing]}
+            if found.routed_by
+            else None,
             "bound_by": self.bound_by,
             "energy_mj": used.total,
             "energy_band_mj": [used.low, used.high],
@@ -147,8 +150,7 @@ def estimate(
     seconds = prediction.latency_ms / 1e3
     joules = energy.estimate(actions, seconds, config.clock_mhz, used.used["lut"], device_of(board))
     ops = _ops(compiled, prediction, joules, work)
-    routed = [f"Tokens per expert: {prediction.routed_by}."] if prediction.routed_by else []
-    notes = [*joules.notes, *_notes(board, used), *routed]
+    notes = [*joules.notes, *_notes(board, used)]
     took = time.perf_counter() - begin
     return Estimate(
         compiled.name, target, config, memory, prediction, joules, used, ops, notes, took, compiled.cached

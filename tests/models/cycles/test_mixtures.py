@@ -151,6 +151,8 @@ def test_blocks_of_a_task() -> None:
     ]
     other = predict([Descriptor("LOAD_WEIGHTS", {"entries": 16, "offset": 63 * 64})], TINY, MEMORY).spans[0]
     assert spans[0].cycles <= spans[1].cycles == other.cycles
+    with pytest.raises(InputError, match=r"the task must be in 0\.\.1, not 2"):
+        predict([Descriptor("LOAD_WEIGHTS", fields)], TINY, MEMORY, task=2)
     # The check multiplies for the block.
     assert spans[0].start == other.start + 4
 
@@ -180,7 +182,8 @@ def test_assumed_routings(rows: int, experts: int, data: st.DataObject) -> None:
     route = Descriptor("ROUTE", {"rows": rows, "experts": experts, "k": k})
     (uniform,), = assumed([route], TINY, "uniform")  # fmt: skip
     assert max(uniform) - min(uniform) <= 1
-    spread, crowded = (one[0] for one in assumed([route], TINY, "worst"))
+    spread, crowded, same = (one[0] for one in assumed([route], TINY, "worst"))
+    assert same == uniform
     for tokens in (uniform, spread, crowded):
         assert sum(tokens) == rows * k
         assert 0 <= min(tokens) <= max(tokens) <= rows

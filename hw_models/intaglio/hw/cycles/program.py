@@ -74,7 +74,13 @@ def rows_of(d: Descriptor, tokens: Tokens | None) -> int:
 
 
 def jobs(descriptors: Sequence[Descriptor], routing: Sequence[Tokens], task: int = 0) -> list[list[Job]]:
-    """Descriptors by unit, in order; `routing`: of every ROUTE. Blocks of several tasks are those of `task`."""
+    """Descriptors by unit, in order; `routing`: of every ROUTE. Blocks of several tasks are those of `task`.
+
+    Raises InputError if there is no such task, or if the routing is missing.
+    """
+    tasks = min((d["tasks"] for d in descriptors if d["tasks"]), default=1)
+    if not 0 <= task < tasks:
+        raise InputError(f"the task must be in 0..{tasks - 1}, not {task}.")
     found: list[list[Job]] = [[] for _ in UNITS]
     tokens, following = None, iter(routing)
     for index, plain in enumerate(descriptors):

@@ -38,15 +38,17 @@ def checked(descriptors: Sequence[Descriptor], routing: Routings) -> Routings:
 def assumed(descriptors: Sequence[Descriptor], config: AcceleratorConfig, how: Assumption) -> list[Routings]:
     """Routings of a program as they might be.
 
-    `uniform`: every expert gets as many tokens, to within one. `worst`, in which every expert gets tokens, so that all
-    weights are loaded: `spread`, where as many row tiles as possible are begun, and each is as short as can be; and
-    `crowded`, where each gets one token but for the fewest that can take the rest, so that no load hides behind
-    another's products. That nothing takes longer than the longer of the two is not proven.
+    `uniform`: every expert gets as many tokens, to within one. `worst`: three, of which the longest counts. In all of
+    them every expert gets tokens, so that all weights are loaded: `uniform`; `spread`, where as many row tiles as
+    possible are begun, with as few tokens in each as there can be; `crowded`, where each gets one token but for the
+    fewest that can take the rest, so that no load hides behind another's products. That no routing takes longer is not
+    proven.
     """
     routes = [d for d in descriptors if d.kind == "ROUTE"]
+    uniform = [_uniform(d) for d in routes]
     if how == "uniform":
-        return [[_uniform(d) for d in routes]]
-    return [[_spread(d, config.rows) for d in routes], [_crowded(d) for d in routes]]
+        return [uniform]
+    return [[_spread(d, config.rows) for d in routes], [_crowded(d) for d in routes], uniform]
 
 
 def _uniform(d: Descriptor) -> list[int]:
