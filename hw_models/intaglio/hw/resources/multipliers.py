@@ -8,30 +8,29 @@ from intaglio.accelerator.config import AcceleratorConfig
 
 
 class Blocks(NamedTuple):
-    """DSP blocks of a family: of a result's lane, of a row's LayerNorm, of a zero point's product, of the checks."""
+    """DSP blocks of a family: of a result's lane; of a row's LayerNorm; of the zero points of a column and of a row; of
+    the checks; of the router.
+    """
 
     lane: int
     norm: int
-    zero_point: int
+    column: int
+    row: int
     check: int
+    router: int
 
 
 BLOCKS = {
-    "ultrascale+": Blocks(4, 10, 1, 1),
-    "7-series": Blocks(4, 10, 1, 1),
-    "ecp5": Blocks(8, 10, 2, 4),
+    "ultrascale+": Blocks(lane=4, norm=10, column=1, row=1, check=1, router=2),
+    "7-series": Blocks(lane=8, norm=10, column=1, row=2, check=2, router=2),
+    "ecp5": Blocks(lane=8, norm=10, column=2, row=2, check=4, router=2),
 }
-"""A product of more bits than a block multiplies takes several: 18 x 18 on an ECP5, 25 or 27 x 18 on the others."""
+"""A product of more bits than a block multiplies takes several: 27 x 18 on UltraScale+, 25 x 18, on an ECP5 18 x 18."""
 
 
 def multipliers(c: AcceleratorConfig, family: str) -> int:
     """DSP blocks of the accelerator. A DSP48E2 of the packed array makes two products."""
     blocks = BLOCKS[family]
     array = c.macs if c.multiplier == "generic" else c.macs // 2
-    return (
-        array
-        + blocks.lane * c.lanes
-        + blocks.norm * c.rows
-        + blocks.zero_point * (c.rows + c.group)
-        + blocks.check
-    )
+    by_size = blocks.lane * c.lanes + (blocks.norm + blocks.row) * c.rows + blocks.column * c.group
+    return array + by_size + blocks.check + (blocks.router if c.experts else 0)
