@@ -94,6 +94,7 @@ class _Search:
         self.evaluator, self.workers, self.progress = evaluator, workers, progress
         self.base = problem.target.accelerator
         self.seen: dict[Stage, dict[AcceleratorConfig, None]] = {"fast": {}, "exact": {}}
+        self.new = 0  # evaluated in this run
 
     def run(self, candidates: int, begin: float) -> Exploration:
         grid = list(dict.fromkeys(space.grid(self.base, self.evaluator.shapes)))
@@ -110,9 +111,10 @@ class _Search:
         if not exact:
             raise UnsupportedError(self._nothing(len(grid)))
         own = self.store.get(self.base, "exact")
+        fast, looked = len(self.seen["fast"]), len(self.seen["exact"])
         return Exploration(
             self.objective, exact[0], own if own in exact else None, pareto(exact, self.problem),
-            len(self.seen["fast"]), len(self.seen["exact"]), self.store.resumed, time.perf_counter() - begin,
+            fast, looked, fast + looked - self.new, time.perf_counter() - begin,
         )  # fmt: skip
 
     def _nothing(self, tried: int) -> str:
@@ -150,6 +152,7 @@ class _Search:
         missing = [config for config in configs if self.store.get(config, stage) is None]
         for point in self.workers.map(missing, stage) if missing else ():
             self.store.add(point)
+            self.new += 1
         found = [self.store.get(config, stage) for config in configs]
         return self._allowed(point for point in found if point is not None)
 

@@ -25,7 +25,6 @@ class Store:
         self._points: dict[tuple[Stage, AcceleratorConfig], Point] = {}
         self._header = json.dumps({"format": FORMAT, "key": problem.key}) + "\n"
         self._file = None if path is None else self._open(path)
-        self.resumed = len(self._points)
 
     def __enter__(self) -> Store:
         return self
