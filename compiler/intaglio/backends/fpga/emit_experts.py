@@ -1,6 +1,8 @@
 """Mixtures of experts -> nodes: one expert computes while tokens and weights of the next are fetched.
 
 The unit cp alternates: it scatters what an expert gave, then gathers for the one after the next, into the same place.
+The weights of the first experts, as many as the weight buffer holds, are loaded before the routing is known, while the
+external memory has nothing else to do, unless it may well be that no token chooses them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 ROUTED = block("routing", False, 0, 1)
 
+UNUSED = 0.01
+"""Experts are loaded ahead of the routing if the chance that none of evenly spread tokens chooses one is less."""
+
 
 def emit_experts(emitter: Emitter, op: Experts) -> None:
     """Append the nodes of one mixture of experts."""
@@ -35,6 +40,20 @@ class _Experts:
         self.slot_stride = self.tiles * op.slots.stride(self.config)
         self.routed = 0
         self.table: int | None = None
+        self.early = self._early()
+
+    def _early(self) -> int:
+        """How many experts are loaded whether or not a token chooses them."""
+        count = len(self.op.first)
+        if (1 - self.op.moe.attrs["k"] / count) ** self.op.out.rows >= UNUSED:
+            return 0
+        entries = sum(self._entries(of.weight) for of in (self.op.first[0], self.op.second[0]))
+        return self.config.weight_entries // entries
+
+    def _entries(self, weight: np.ndarray) -> int:
+        """Entries of the weight buffer that a matrix [channels, depth] takes."""
+        channels, depth = weight.shape
+        return -(-channels // self.config.cols) * (depth // self.config.depth)
 
     def emit(self) -> None:
         count, ahead = len(self.op.first), len(self.op.places)
@@ -113,14 +132,16 @@ class _Experts:
     # --- products -------------------------------------------------------------------------------------------------
 
     def _product(self, expert: int, of: Constants, a: Buffer, out: Buffer, first: bool) -> None:
-        """One product of an expert; what it loads, it loads after the routing and if a token chose the expert."""
+        """One product of an expert; unless early, it loads after the routing, and if a token chose the expert."""
         blocks = self.emitter.column_blocks(len(of.weight), of.weight.shape[1] // self.config.depth)
         for index, (low, high) in enumerate(blocks):
             part = f" [{index + 1}/{len(blocks)}]" if len(blocks) > 1 else ""
             comment = f"expert {expert} of {self.op.moe.name}, product {1 if first else 2}{part}"
             node = Node("GEMM", {}, self.op.moe.name, comment, [])
-            group, entry = self.emitter._constants(node, self.op.moe, (of,), low, high, certain=False)
-            self._depend(node.loads, expert)
+            certain = expert < self.early
+            group, entry = self.emitter._constants(node, self.op.moe, (of,), low, high, certain=certain)
+            if not certain:
+                self._depend(node.loads, expert)
             uses = self._uses(group, entry, high - low, of.weight.shape[1])
             self._gemm_fields(node, expert, a, out, low, high, of.weight.shape[1])
             node.fields |= {"group": group, "entry": entry}
@@ -161,10 +182,11 @@ class _Experts:
         own = len(tables) > 1
         if self.table is None or (own and new):
             data = layout.table(tables[expert if own else 0])
+            certain = not own or expert < self.early
             self.table = self.emitter._load(
-                node, self.op.moe, "LOAD_TABLE", "activation", 1, data, certain=not own
+                node, self.op.moe, "LOAD_TABLE", "activation", 1, data, certain=certain
             )
-            if own:
+            if not certain:
                 self._depend(node.loads[-1:], expert)
         return self.table
 

@@ -59,20 +59,47 @@ def layers(
     routings: Sequence[Routing],
     comments: Sequence[str] = (),
 ) -> list[RoutedLayer]:
-    """What every ROUTE meant for the loads after it, up to the next one; `comments`: what each descriptor is for."""
-    found = []
+    """What every ROUTE meant for the loads of its experts, those included that did not wait for it.
+
+    `comments`: what each descriptor is for.
+    """
+    found, early = [], _early_loads(program)
     ends = [*(routing.index for routing in routings[1:]), len(program)]
     for routing, end in zip(routings, ends, strict=False):
         sizes = {True: 0, False: 0}
-        for d in program[routing.index : end]:
-            if d["queue"]:
-                sizes[routing.tokens[d["queue"] - 1] > 0] += load_bytes(config, d)
+        for index in range(routing.index, end):
+            sizes[True] += sum(load_bytes(config, program[load]) for load in early.get(index, ()))
+            if queue := program[index]["queue"]:
+                sizes[routing.tokens[queue - 1] > 0] += load_bytes(config, program[index])
         tokens = routing.tokens[: program[routing.index]["experts"]]
         name = (
             comments[routing.index].removeprefix("experts of ") if comments else f"descriptor {routing.index}"
         )
         found.append(RoutedLayer(routing.index, name, tokens, sizes[True], sizes[False]))
     return found
+
+
+def _early_loads(program: Sequence[Descriptor]) -> dict[int, list[int]]:
+    """By an expert's first GEMM that uses them: the loads for that expert alone that do not depend on the routing."""
+    latest: dict[tuple[str, int], int] = {}
+    users: dict[int, list[int]] = {}
+    for index, d in enumerate(program):
+        if d.kind in _PLACES and d["table"] == 0:
+            latest[d.kind, d[_PLACES[d.kind]]] = index
+        elif d.kind == "GEMM" and d["queue"]:
+            places = [("LOAD_WEIGHTS", d["entry"]), ("LOAD_PARAMS", d["group"])]
+            places += [("LOAD_TABLE", d["slot"])] if d["table"] else []
+            for place in places:
+                if place in latest and not program[latest[place]]["queue"]:
+                    users.setdefault(latest[place], []).append(index)
+    found: dict[int, list[int]] = {}
+    for load, products in users.items():
+        if len({program[index]["queue"] for index in products}) == 1:
+            found.setdefault(products[0], []).append(load)
+    return found
+
+
+_PLACES = {"LOAD_WEIGHTS": "entry", "LOAD_PARAMS": "group", "LOAD_TABLE": "slot"}
 
 
 def rows(program: Sequence[Descriptor], routings: Sequence[Routing]) -> list[int]:
