@@ -127,6 +127,22 @@ def test_waiting_is_told_from_computing() -> None:
     assert far[0].bound == "latency"
 
 
+def test_layernorm_waits_for_reads_of_residuals() -> None:
+    """A product with as many steps as groups reads bank X in every cycle: LayerNorm's words come when it is over."""
+    fields = {"o_bank": 1, "o_wide": 1, "r_wide": 1, "k_steps": 2}
+    norm = Descriptor("LAYERNORM", {"rows": 4, "channels": 16}, {"mm": (1, 0)})
+    free, held = (
+        predict([norm, gemm(60 * TINY.rows, residual=one, **fields)], TINY, MEMORY).spans for one in (0, 1)
+    )
+    # The check of a residual takes a step more.
+    assert held[1].end == free[1].end + 4
+    # The last residual is read 12 cycles before the end shows. Two words in the next two cycles, 2 more to the first
+    # channel; 16 channels, 94 cycles in series, 16 channels and their pipeline.
+    last = held[1].end - 12
+    assert held[0].end == last + 1 + 2 + 15 + 94 + 1 + 15 + 18
+    assert free[0].end < held[0].end - 150
+
+
 def test_what_never_ends() -> None:
     with pytest.raises(InputError, match=r"descriptor 0 \(GEMM\) never ends: it waits for progress"):
         predict([replace(gemm(1), waits={"vu": (1, 0)})], TINY, MEMORY)

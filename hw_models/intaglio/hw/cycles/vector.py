@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from intaglio.accelerator.descriptors import UNITS
 from intaglio.hw.cycles import clock
-from intaglio.hw.cycles.machine import Machine
+from intaglio.hw.cycles.machine import Machine, Steps
 from intaglio.hw.cycles.program import Job
 
 VU = UNITS.index("vu")
@@ -17,6 +17,12 @@ MET = 1
 
 WORD = 3
 """layernorm_fetch: from the command to its first word."""
+
+READ = 1
+"""layernorm_fetch: from the command to the read of its first word: left_q."""
+
+ARRIVE = 2
+"""layernorm_fetch: from a read granted to the word's first channel: arriving_q, valid_q."""
 
 REFILL = 3
 """layernorm_fetch: from a word taken to the one after the next."""
@@ -45,6 +51,7 @@ class Vector:
         self._free = 0  # cycle from which b is idle
         self._a = self._c = -1  # cycle of the last channel of a, of c
         self._empty = 0  # cycle from which c's pipeline is empty
+        self._taken = [-1, -1]  # cycles of the last channels of a's last two words
 
     def run(self) -> clock.Steps:
         """The process."""
@@ -57,20 +64,17 @@ class Vector:
         machine, d = self.machine, job.d
         tiles, channels = job.tiles(machine.config), d["channels"]
         per_word = machine.config.group if d["x_wide"] else machine.config.depth
-        words = -(-channels // per_word)
         # The fetch of a row tile begins when all words of the one before are asked for.
-        fetch, last_but_one = start, 0
+        fetch = start
         for i in range(tiles):
             command = max(MET + (yield from machine.met(job, i, start)), fetch)
-            first = max(command + WORD, self._a + 1)
-            if i:
-                first = max(first, last_but_one + REFILL)
-            done = max(first + channels - 1, self._free)
-            asked = command + 1 + min(words, 2)
-            if words > 2:
-                asked = max(asked, first + (words - 2) * per_word + 1)
-            fetch = asked
-            last_but_one = first + (words - 1) * per_word - 1
+            if command > machine.clock.now:
+                yield float(command)
+            if machine.residual_reads.end > command:
+                fetch = yield from self._words_in_turn(command, channels, per_word)
+            else:
+                fetch = self._words(command, channels, per_word, self._taken[0] + REFILL if i else 0)
+            done = self._taken[-1]
             self._a = done
             if i == tiles - 1:
                 machine.popped[VU].append(done)
@@ -86,6 +90,29 @@ class Vector:
         causes = machine.records[job.index].causes
         causes["compute"] += tiles * max(channels, SERIAL + TAKE + RELEASE)
         causes["pipeline"] += channels + SERIAL + TAKE + COUNTED
+
+    def _words(self, command: int, channels: int, per_word: int, refilled: int) -> int:
+        """Stage a of a row tile whose words are read when they are asked for; when all are asked for."""
+        words = -(-channels // per_word)
+        first = max(command + WORD, self._a + 1, refilled)
+        self._taken = [first + (words - 1) * per_word - 1, max(first + channels - 1, self._free)]
+        asked = command + 1 + min(words, 2)
+        return asked if words <= 2 else max(asked, first + (words - 2) * per_word + 1)
+
+    def _words_in_turn(self, command: int, channels: int, per_word: int) -> Steps:
+        """As `_words`, while post_process reads residuals, which goes first."""
+        machine, words = self.machine, -(-channels // per_word)
+        read = command + READ - 1
+        for word in range(words):
+            read = max(read, self._taken[0]) + 1
+            if read > machine.clock.now:
+                yield float(read)
+            read = yield from machine.granted([machine.residual_reads], read, read, 1)
+            first = max(read + ARRIVE, self._taken[1] + 1)
+            last = first + min(per_word, channels - word * per_word) - 1
+            self._taken = [self._taken[1], last]
+        self._taken[1] = max(self._taken[1], self._free)
+        return read + 1
 
     def _written(self, begin: int, channels: int) -> None:
         """Writes to bank A of a row tile whose first channel passes in cycle `begin`: a word when it is full."""
