@@ -71,9 +71,13 @@ class WeightLoader:
         return job.d["entries"] * config.cols // config.weight_ports
 
     def _split(self, job: Job) -> list[int]:
-        """Bursts of the last port."""
+        """Bursts of the port that has most of them, as its part crosses a page: the last of such ports."""
         config, beats = self.machine.config, self._beats(job)
-        return split(job.d["offset"] + beats * config.depth * (config.weight_ports - 1), beats, config)
+        parts = (
+            split(job.d["offset"] + beats * config.depth * port, beats, config)
+            for port in reversed(range(config.weight_ports))
+        )
+        return max(parts, key=len)
 
     def _burst(self, burst: Burst) -> None:
         """The last port is as many cycles behind as there are ports before it, unless all wait for bandwidth."""
