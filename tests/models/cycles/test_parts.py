@@ -127,6 +127,16 @@ def test_waiting_is_told_from_computing() -> None:
     assert far[0].bound == "latency"
 
 
+def test_a_page_border_in_one_port_s_part() -> None:
+    """Two ports read 16 beats of 128 bytes each, a burst if no page begins in them, and one burst at a time."""
+    config = PRESETS["medium"].model_copy(update={"outstanding": 1})
+    offsets = (0, 4096 - 128, 4096 - 64, 4096 - 192)
+    loads = [Descriptor("LOAD_WEIGHTS", {"entries": 2, "offset": offset}) for offset in offsets]
+    times = [predict([load], config, MEMORY).spans[0].cycles for load in loads]
+    assert times[0] == times[1]
+    assert min(times[2:]) > times[0] + MEMORY.latency
+
+
 def test_layernorm_waits_for_reads_of_residuals() -> None:
     """A product with as many steps as groups reads bank X in every cycle: LayerNorm's words come when it is over."""
     fields = {"o_bank": 1, "o_wide": 1, "r_wide": 1, "k_steps": 2}
