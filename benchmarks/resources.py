@@ -142,8 +142,12 @@ def _same_memories(sample: Sample, report: dict[str, Any]) -> None:
     )
 
 
-def fit(samples: list[Sample]) -> dict[str, fabric.Coefficients]:
-    """By module: coefficients of its terms for LUT and FF."""
+def fit(samples: list[Sample], shapes: dict[str, fabric.Coefficients]) -> dict[str, fabric.Coefficients]:
+    """By module: coefficients of its terms for LUT and FF.
+
+    A module of which there are fewer samples than terms takes its formula from `shapes`, where it is known there, times
+    one fitted factor.
+    """
     result: dict[str, fabric.Coefficients] = {}
     for module in sorted({name for sample in samples for name in sample.modules}):
         names = fabric.MODULES[module.split()[0]]
@@ -153,7 +157,11 @@ def fit(samples: list[Sample]) -> dict[str, fabric.Coefficients]:
         result[module] = {}
         for kind in ("lut", "ff"):
             values = np.array([sample.modules[module][kind] for sample in having], dtype=np.float64)
-            found = non_negative(rows, values)
+            shape = np.array([shapes.get(module, {}).get(kind, {}).get(name, 0) for name in names])
+            if len(having) < len(names) and (rows @ shape).min() > 0:
+                found = shape * non_negative((rows @ shape)[:, None], values)
+            else:
+                found = non_negative(rows, values)
             result[module][kind] = {
                 n: round(float(v), 4) for n, v in zip(names, found, strict=True) if v > 1e-6
             }
@@ -213,14 +221,19 @@ class Comparison:
         }
 
 
-def compare(samples: list[Sample]) -> list[Comparison]:
+SHAPES = "ecp5"
+"""The family of most samples."""
+
+
+def compare(samples: list[Sample], shapes: dict[str, fabric.Coefficients]) -> list[Comparison]:
     """The model as the package has it now, and for each configuration a fit to all others."""
     found = []
     for sample in samples:
         estimate = resources.estimate_resources(sample.config, sample.family)
         others = [other for other in samples if other.family == sample.family and other.name != sample.name]
         seen = {module for other in others for module in other.modules}
-        unseen = predict(sample, fit(others)) if seen >= set(sample.modules) else None
+        own = {} if sample.family == SHAPES else shapes
+        unseen = predict(sample, fit(others, own)) if seen >= set(sample.modules) else None
         found.append(Comparison(sample, {kind: getattr(estimate, kind) for kind in KINDS}, unseen))
     return found
 
@@ -273,25 +286,36 @@ def main() -> None:
             if path.exists():
                 samples.append(read(name, family, config, path))
     by_family = {family: [s for s in samples if s.family == family] for family in BOARDS}
-    coefficients = {family: fit(of_family) for family, of_family in by_family.items()}
+    shapes = fit(by_family[SHAPES], {})
+    coefficients = {family: fit(of_family, shapes) for family, of_family in by_family.items() if of_family}
+    coefficients[SHAPES] = shapes
     data = [
         {"name": s.name, "family": s.family, "configuration": s.config.model_dump(), "modules": s.modules}
         for s in samples
     ]
-    _write("coefficients.json", {"fitted": samples[0].tool, "coefficients": coefficients, "data": data})
+    # Of a family without samples LUT and FF are those of the one that is most like it.
+    borrowed = {family: "ultrascale+" for family in BOARDS if family not in coefficients}
+    coefficients |= {family: coefficients[other] for family, other in borrowed.items()}
+    fitted = {"fitted": samples[0].tool, "borrowed": borrowed}
+    _write("coefficients.json", fitted | {"coefficients": coefficients, "data": data})
     fabric.coefficients.cache_clear()
-    found = compare(samples)
+    found = compare(samples, shapes)
     worst = {kind: max(abs(one.error(kind)) for one in found) for kind in KINDS}
     _write(
         "validation.json",
-        {"tool": samples[0].tool, "bounds": worst, "configurations": [one.as_json() for one in found]},
+        {
+            "tool": samples[0].tool,
+            "bounds": worst,
+            "not_compared": sorted(borrowed),
+            "configurations": [one.as_json() for one in found],
+        },
     )
     print(table(found))
     print({kind: f"{100 * value:.1f} %" for kind, value in worst.items()})
 
 
 def _write(name: str, values: dict[str, Any]) -> None:
-    (PACKAGE / name).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    (PACKAGE / name).write_text(json.dumps(values) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "axi_write_engine": ("1", "beat"),
     "combine_operands": ("routed_row", "routed_sum"),
     "compute_core": ("1", "lane"),
-    "copy_kv": ("1", "square", "enable", "lane"),
+    "kv_copy": ("1", "square", "enable", "lane"),
     "cp_unit": ("1", "routed", "routed_row", "routed_lane", "expert"),
     "descriptor_check": ("1", "routed"),
     "fifo_lut": ("1", "ports"),

@@ -33,4 +33,7 @@ def multipliers(c: AcceleratorConfig, family: str) -> int:
     blocks = BLOCKS[family]
     array = c.macs if c.multiplier == "generic" else c.macs // 2
     by_size = blocks.lane * c.lanes + (blocks.norm + blocks.row) * c.rows + blocks.column * c.group
-    return array + by_size + blocks.check + (blocks.router if c.experts else 0)
+    columns = c.cols // c.weight_ports
+    # Bytes and beats of a weight block, for a port whose columns are no power of two.
+    loader = 0 if columns & (columns - 1) == 0 else 2
+    return array + by_size + blocks.check + loader + (blocks.router if c.experts else 0)
