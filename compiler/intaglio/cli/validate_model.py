@@ -64,11 +64,11 @@ def validate_model(
     loaded, only = {}, {}
     for model in models or []:
         folder, _, names = model.partition("@")
-        name = Path(folder).resolve().name
-        loaded[name] = artifact.load(Path(folder))
-        only[name] = names.split(",") if names else list(chosen)
-        for unknown in set(only[name]) - set(chosen):
+        wanted = names.split(",") if names else list(chosen)
+        for unknown in set(wanted) - set(chosen):
             raise InputError(f"--models: {unknown!r} is not one of --configs ({', '.join(chosen)}).")
+        name = Path(folder).resolve().name
+        loaded[name], only[name] = artifact.load(Path(folder)), wanted
     if not cases and not loaded:
         raise InputError("nothing to compare: --cases is 0 and there are no --models.")
     with steps("validate-model") as progress:

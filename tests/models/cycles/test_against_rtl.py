@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from intaglio import target
 from intaglio.accelerator.config import PRESETS
+from intaglio.accelerator.descriptors import BY_NAME
 from intaglio.cli.app import app
 from intaglio.compiler import compile_model
 from intaglio.hw.cycles import array
@@ -20,20 +21,22 @@ CASES = 24
 
 @pytest.mark.simulator
 @pytest.mark.slow
-def test_random_programs_and_the_example(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = root / "examples/fashion_mnist/vit_qdq.onnx"
-    compiled = compile_model(model, target=target.find("tiny"), out=tmp_path / "fashion", input_kind="uint8")
-    found = validate({"fashion": compiled}, {"tiny": PRESETS["tiny"]}, CASES)
-    assert found.within, found.markdown()
-    assert len(found.models) == 2
-    assert {kind.kind for kind in found.kinds} >= {
-        "GEMM",
-        "ATTENTION",
-        "LAYERNORM",
-        "COPY_KV",
-        "LOAD_WEIGHTS",
-        "STORE",
+def test_random_programs_and_the_examples(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {
+        name: compile_model(
+            root / f"examples/fashion_mnist/{name}.onnx",
+            target=target.find("tiny"),
+            out=tmp_path / name,
+            input_kind="uint8",
+        )
+        for name in ("vit_qdq", "moe_tasks_qdq")
     }
+    found = validate(models, {"tiny": PRESETS["tiny"]}, CASES)
+    assert found.within, found.markdown()
+    assert [m.model for m in found.models] == 2 * ["vit_qdq"] + 2 * ["moe_tasks_qdq, task 1"]
+    assert {kind.kind for kind in found.kinds} == set(BY_NAME)
     # The bounds notice a model that is wrong: here, of an array whose pipeline were 30 cycles longer.
     monkeypatch.setitem(array.ARRAY_LATENCY, "generic", 34)
     assert not validate({}, {"tiny": PRESETS["tiny"]}, 4).within
@@ -51,6 +54,8 @@ def test_the_committed_table(root: Path) -> None:
     assert len({memory for _, *memory in map(list, combinations) for memory in [tuple(memory)]}) >= 2
     assert all(abs(m["error_percent"]) <= 1 for m in table["models"])
     assert all(kind["beyond"] == 0 for kind in table["kinds"])
+    assert {kind["kind"] for kind in table["kinds"]} == set(BY_NAME)
+    assert {"m3vit, task 1", "fashion-mnist-moe"} <= {m["model"] for m in table["models"]}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +82,7 @@ def test_bound_of_a_model(predicted: int, within: bool) -> None:
         (["--cases", "0"], "nothing to compare: --cases is 0 and there are no --models."),
         (["-o", "table.txt"], "-o: expected a .md or .json file in a folder that is there, not 'table.txt'."),
         (["--configs", "tinny"], "did you mean 'tiny'"),
+        (["--models", "@large"], "--models: 'large' is not one of --configs (tiny)."),
     ],
 )
 def test_refusals(arguments: list[str], sentence: str) -> None:
