@@ -2,6 +2,7 @@
 
 Models: `python benchmarks/models.py --model deit_tiny deit_small --form float_dynamo -o DIR`, then quantized by
 `intaglio quantize DIR/deit_tiny/float_dynamo.onnx --calibrate DIR/deit_tiny/calib.npy -o DIR/deit_tiny/intaglio.onnx`.
+The mixture of experts is quantized as it is made: `--model m3vit --form ort_moe`; every task of a model is run.
 Cycles are simulated (Verilator, memory model); milliseconds are cycles at the configuration's clock, not a board's.
 """
 
@@ -12,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +25,16 @@ from intaglio.simulate import SimulationReport, memory_model, simulate_artifact
 
 def run(
     model: Path, images: Path, board: str, latency: int | None, bandwidth: float | None
-) -> SimulationReport:
-    """Compile `model` for `board` and simulate the images of a .npy file of real values [N, C, H, W]."""
+) -> Iterator[SimulationReport]:
+    """Compile `model` for `board` and simulate, for every task, the first of a .npy file of images [N, C, H, W]."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "build"
         compile_model(model, target=target.find(board), out=out)
         compiled = artifact.load(out)
         inputs = feed.quantize(compiled.program, np.load(images)[:1])
         memory = memory_model(compiled, None, latency, bandwidth)
-        return simulate_artifact(compiled, inputs, memory=memory)
+        for task in range(compiled.program.tasks):
+            yield simulate_artifact(compiled, inputs, memory=memory, task=task)
 
 
 def describe(name: str, report: SimulationReport) -> str:
@@ -60,15 +63,12 @@ def main() -> int:
     for name in options.model:
         folder = options.models / name
         started = time.perf_counter()
-        report = run(
-            folder / f"{options.form}.onnx",
-            folder / "eval.npy",
-            options.target,
-            options.latency,
-            options.bandwidth,
-        )
-        print(f"{describe(name, report)} [{time.perf_counter() - started:.0f} s]", flush=True)
-        reports[name] = report.as_json()
+        model, images = folder / f"{options.form}.onnx", folder / "eval.npy"
+        for task, report in enumerate(run(model, images, options.target, options.latency, options.bandwidth)):
+            title = f"{name}, task {task}" if task else name
+            print(f"{describe(title, report)} [{time.perf_counter() - started:.0f} s]", flush=True)
+            reports[title] = report.as_json()
+            started = time.perf_counter()
     if options.json:
         options.json.write_text(json.dumps(reports))
     return 0 if all(report["bit_exact"] for report in reports.values()) else 1
