@@ -87,6 +87,7 @@ CONFIGURATIONS: dict[str, tuple[AcceleratorConfig, tuple[str, ...]]] = {
     "2x48x8 packed": (_small(2, 48, 8, max_keys=240, experts=12, weight_ports=4), ("ultrascale+",)),
     "arty-a7": (_of("arty-a7"), ("7-series",)),
     "ultra96v2": (_of("ultra96v2"), ("ultrascale+",)),
+    "large": (PRESETS["large"], ("ultrascale+",)),
     "zcu102": (_of("zcu102"), ("ultrascale+",)),
 }
 
