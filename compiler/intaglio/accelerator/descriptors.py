@@ -98,8 +98,6 @@ KINDS: tuple[Kind, ...] = (
         Field("piece", 8, 24, 8, doc="bytes moved at a time: a power of two that divides patch_w, at most depth"),
         Field("grid_h", 9, 0, 16), Field("grid_w", 9, 16, 16),
         Field("addr", 10, 0, 16), Field("stride", 10, 16, 16),
-        Field("first", 11, 0, 16, doc="rows of patches above those that are loaded"),
-        Field("image_h", 11, 16, 16, doc="rows of patches in the image; 0: grid_h"),
     )),
     Kind("STORE", 0x15, "io", "one row, or all rows, of consecutive words -> output", (
         Field("offset", 8, doc="bytes from the output base"),

@@ -171,7 +171,6 @@ def test_illegal_descriptor(code: int, descriptor: bytes, tmp_path: Path, binary
 
 
 SHIFTS = {"score_shift": 1, "shift": 1}
-PATCHES = {"channels": 1, "patch_h": 1, "patch_w": 8, "grid_h": 1, "grid_w": 1, "stride": 1, "piece": 8}
 OUTSIDE = [
     ("LOAD_WEIGHTS", {"entry": 512, "entries": 1}),
     ("LOAD_WEIGHTS", {"offset": 32, "entries": 1}),
@@ -189,8 +188,6 @@ OUTSIDE = [
         "LOAD_IMAGE",
         {"channels": 5, "patch_h": 1, "patch_w": 8, "grid_h": 1, "grid_w": 1, "stride": 1, "piece": 8},
     ),
-    ("LOAD_IMAGE", PATCHES | {"first": 1}),
-    ("LOAD_IMAGE", PATCHES | {"first": 2, "image_h": 2}),
     ("STORE", {"words": 1, "row": 4}),
     ("STORE", {"words": 1, "row": 1, "all_rows": 1}),
     ("STORE", {"words": 1, "offset": 32, "all_rows": 1}),
@@ -302,20 +299,6 @@ EXTERNAL = [
         {"channels": 1, "patch_h": 2, "patch_w": 4, "piece": 4, "grid_h": 9, "grid_w": 1, "stride": 1},
     ),
     (7, "STORE", {"words": 9}),
-    (
-        6,
-        "LOAD_IMAGE",
-        {
-            "channels": 1,
-            "patch_h": 2,
-            "patch_w": 4,
-            "piece": 4,
-            "grid_h": 1,
-            "grid_w": 1,
-            "stride": 1,
-            "image_h": 9,
-        },
-    ),
     (6, "LOAD_ROWS", {"words": 1, "offset": 64, "spilled": 1}),
     (7, "STORE", {"words": 1, "offset": 64}),
     (7, "STORE", {"words": 3, "all_rows": 1}),
@@ -379,7 +362,7 @@ def noise(rng: np.random.Generator, kind: Kind) -> dict[str, int]:
     if "offset" in fields:
         fields["offset"] = 64 * int(rng.integers(0, 3)) if kind.name != "STORE" else 0
     if kind.name == "LOAD_IMAGE":
-        fields |= {"patch_w": 8, "patch_h": 1, "grid_h": 2, "piece": 8, "first": 1, "image_h": 3}
+        fields |= {"patch_w": 8, "patch_h": 1, "grid_h": 2, "piece": 8}
     routed = {"MOVE_ROWS": ("rows", "k"), "COMBINE": ("rows", "k"), "GEMM": ("rows",)}.get(kind.name, ())
     return fields | {name: LOADS[-1][name] for name in routed if name != broken}
 

@@ -161,23 +161,6 @@ def test_models_that_spill(name: str, mixture: Mixture | None) -> None:
     assert file.spill_bytes > 0
 
 
-@pytest.mark.parametrize("name", ["tiny", "medium"])
-def test_part_of_an_image(name: str) -> None:
-    """Rows of patches from any on, of an image with more of them."""
-    config = PRESETS[name]
-    fields = {"channels": 2, "patch_h": 2, "patch_w": 4, "piece": 4, "grid_h": 2, "grid_w": 4, "stride": 2}
-    tables = [Descriptor("LOAD_TABLE", {"table": 2, "slot": slot, "offset": 512 * slot}) for slot in range(2)]
-    weights = np.random.default_rng(3).integers(-128, 128, 512).astype("<i2").tobytes()
-    image = np.random.default_rng(4).integers(0, 256, 2 * 5 * 2 * 16, np.uint8).tobytes()
-    for first in range(4):
-        load = Descriptor("LOAD_IMAGE", fields | {"first": first, "image_h": 5})
-        words = 2 * -(-8 // config.rows)
-        size = words * config.word_bytes
-        descriptors = [*tables, load, *stores(config, 0, 0, words)]
-        program = ProgramFile(config.hash, len(image), size, len(weights), descriptors)
-        same_as_simulator(config, program, weights, image)
-
-
 @pytest.fixture(scope="module", params=[("moe_qdq", 1), ("moe_tasks_qdq", 2)], ids=["moe", "moe_tasks"])
 def shipped(
     request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory

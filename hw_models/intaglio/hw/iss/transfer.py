@@ -102,10 +102,8 @@ def load_rows(machine: Machine, index: int, d: Descriptor, _low: int, _high: int
 def load_image(machine: Machine, _index: int, d: Descriptor, low: int, high: int) -> list[Write]:
     """Row tiles low .. high - 1 of patches, bytes through the pixel tables; depth is ordered (c, y, x)."""
     grid_h, grid_w, patch_h, patch_w = d["grid_h"], d["grid_w"], d["patch_h"], d["patch_w"]
-    planes = (d["channels"], d["image_h"] or grid_h, patch_h * grid_w * patch_w)
-    image = np.frombuffer(machine.image, np.uint8, int(np.prod(planes))).reshape(planes)
-    pixels = image[:, d["first"] : d["first"] + grid_h].reshape(d["channels"], -1)
     shape = (d["channels"], grid_h, patch_h, grid_w, patch_w)
+    pixels = np.frombuffer(machine.image, np.uint8, int(np.prod(shape))).reshape(d["channels"], -1)
     table = machine.memories.pixel.read((np.arange(d["channels"]),))
     mapped = np.take_along_axis(table, pixels.astype(np.int64), axis=1).astype(np.int8).reshape(shape)
     patches = mapped.transpose(1, 3, 0, 2, 4).reshape(grid_h * grid_w, -1)
