@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ from intaglio import target
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
 from intaglio.backends.fpga import rtl
 from intaglio.errors import InputError
-from intaglio.hw.resources import bounds, estimate_resources, fits
+from intaglio.hw.resources import bounds, estimate_resources, fabric, fits
 from intaglio.hw.resources.memories import Memory, mapped, memories
 from intaglio.hw.resources.model import FAMILIES
 from intaglio.synthesis.design import TOP, Design
@@ -98,6 +99,16 @@ def test_families_are_those_of_the_flow() -> None:
 def test_refusals(family: str, changes: dict[str, int], sentence: str) -> None:
     with pytest.raises(InputError, match=re.escape(sentence)):
         estimate_resources(AcceleratorConfig(**changes), family)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("family", "multiplier"),
+    [*((family, "generic") for family in FAMILIES), ("ultrascale+", "dsp48e2")],
+)
+def test_every_array_was_fitted(family: str, multiplier: str) -> None:
+    text = Path(fabric.__file__).with_name("coefficients.json").read_text(encoding="utf-8")
+    array = json.loads(text)["coefficients"][family][f"mac_array {multiplier}"]
+    assert array["lut"] != {} != array["ff"]
 
 
 def test_bounds() -> None:
