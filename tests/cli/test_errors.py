@@ -222,6 +222,16 @@ def test_a_closed_pipe_is_no_error(compiled: Path) -> None:
     assert "defect" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_full_disk_at_standard_output_is_an_error(options: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("targets", *options), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+
+
 def test_what_libraries_print_stays_off_standard_output() -> None:
     noise = "t.available = lambda folder: os.write(1, b'noise') and f(folder)"
     code = f"import os, intaglio.target as t; f = t.available; {noise}; from intaglio.cli import main; main()"

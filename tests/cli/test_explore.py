@@ -49,6 +49,8 @@ def test_the_choice_is_what_compile_takes(vit: Path, tmp_path: Path) -> None:
         (["--target", "cpu"], "is of kind 'cpu'; explore searches for FPGA targets"),
         (["--target", "arty-a7", "--budget", "dps=3"], "--budget: 'dps' is no resource"),
         (["--target", "arty-a7", "--write", "x.json"], "--write: expected a .toml file"),
+        (["--target", "arty-a7", "--budget", "lut=200%"], "--budget: lut=200% is more than the board has"),
+        (["--target", "arty-a7", "--latency", "-1"], "--latency must be in 1..100000 cycles, not -1"),
         (["--target", "arty-a7", "--results", "/no/such/x.jsonl"], "--results: expected a .jsonl file"),
         (["--target", "arty-a7", "--processes", "0"], "--processes"),
         (["--target", "arty-a7", "--processes", "1", "--budget", "dsp=1"], "within the budget"),
@@ -56,6 +58,13 @@ def test_the_choice_is_what_compile_takes(vit: Path, tmp_path: Path) -> None:
 )
 def test_refusals(vit: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in refusal("explore", vit, *arguments)
+
+
+def test_a_folder_in_the_way(vit: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "x.toml"
+    folder.mkdir()
+    sentence = "--write: expected the name of a file, not the folder"
+    assert sentence in refusal("explore", vit, "--target", "arty-a7", "--write", folder)
 
 
 def test_mixtures_of_experts(root: Path, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def command(function: Callable[P, Result]) -> Callable[P, None]:
             with _stdout_to_stderr():
                 result = function(*args, **kwargs)
             _print(result, as_json=bool(kwargs.get("as_json")))
+            sys.stdout.flush()  # a full disk is an error here, not silence at the end
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 

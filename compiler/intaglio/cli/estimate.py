@@ -107,8 +107,10 @@ def estimate(
     instead = [n for n, v in (("--target", target), ("--design", design), ("--roofline", roofline)) if v]
     if len(instead) > 1:
         raise InputError(f"{' and '.join(instead)} exclude each other: give one of them.")
-    if (design or roofline) and (config or latency is not None or bandwidth is not None):
-        raise InputError(f"{instead[0]}: --config, --latency and --bandwidth are for FPGA targets only.")
+    if design or roofline:
+        _only(instead[0], "--config, --latency and --bandwidth", "FPGA", config, latency, bandwidth)
+        _only(instead[0], "--task", "FPGA", task or None)
+        _only(instead[0], "--threads", "CPU", threads if threads != 1 else None)
     if routing != "recorded":
         for name, value in (("--input", samples), ("--mean", mean), ("--std", std)):
             if value:
@@ -127,6 +129,12 @@ def estimate(
         return _roofline(model, roofline)
     question = Question(routing, samples, task, mean, std)
     return _target(model, target, config, latency, bandwidth, threads, question)
+
+
+def _only(instead: str, names: str, kind: str, *values: object) -> None:
+    """Refuse options that `instead` does not look at."""
+    if any(value is not None for value in values):
+        raise InputError(f"{instead}: {names} {'is' if names == '--task' else 'are'} for {kind} targets only.")
 
 
 def _target(
@@ -295,7 +303,7 @@ def _view(found: Estimate) -> list[RenderableType]:
         "bound by": _shares(found.bound_by),
         "energy": f"{energy.total:.2f} mJ a frame, 90 % band {energy.low:.2f} to {energy.high:.2f}",
         "power": f"{energy.watts:.2f} W",
-        "fits": "yes" if found.use.fits else f"NO: too little {', '.join(found.use.exceeded)}",
+        "fits": _fits(found),
         "models took": f"{found.seconds:.2f} s{' (compiled before)' if found.cached else ''}",
     }
     if prediction.routed_by:
@@ -303,6 +311,12 @@ def _view(found: Estimate) -> list[RenderableType]:
             f"{prediction.routed_by}: first mixture {' '.join(map(str, prediction.routing[0]))}"
         )
     return [facts(summary), _resources(found), _ops(found), *found.notes]
+
+
+def _fits(found: Estimate) -> str:
+    if found.use.fits is None:
+        return "not known: the target has no board"
+    return "yes" if found.use.fits else f"NO: too little {', '.join(found.use.exceeded)}"
 
 
 def _resources(found: Estimate) -> RenderableType:

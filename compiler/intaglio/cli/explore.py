@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from intaglio.cli import files
 from intaglio.cli.command import Result, command
 from intaglio.cli.options import Debug, Json, at_least_one
 from intaglio.cli.progress import steps
@@ -98,6 +99,7 @@ def explore(
             raise InputError(
                 f"{option}: expected a {suffix} file in a folder that is there, not {str(path)!r}."
             )
+        files.writable(option, path)
     import os
 
     from intaglio import explore as search
@@ -127,7 +129,7 @@ def explore(
                 progress=progress,
             )
     if write is not None:
-        write.write_text(_toml(found, chosen, problem.program.name), encoding="utf-8")
+        files.write(write, _toml(found, chosen, problem.program.name))
     written = {"written": None if write is None else str(write)}
     return Result(found.as_json() | written, [*_view(found), *([f"written: {write}"] if write else [])])
 

@@ -19,10 +19,12 @@ def writable(option: str, path: Path | None) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Put `text` at `path` in one step."""
+    """Put `text` at `path` in one step. Raises InputError if there is no room, or no right to."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from intaglio.hw.energy import Device
+from intaglio.simulation.frame import MemoryModel
 from intaglio.target import Board
 
 DEFAULT_LATENCY, DEFAULT_BYTES = 100, 57.0
@@ -21,10 +22,16 @@ UNKNOWN = Device("ultrascale+", 274_080, "zynq")
 
 @dataclass(frozen=True)
 class Memory:
-    """External memory: cycles from a request to its first beat, bytes per cycle of all ports together."""
+    """External memory: cycles from a request to its first beat, bytes per cycle of all ports together.
+
+    Raises InputError for what `simulate` refuses too.
+    """
 
     latency: int = DEFAULT_LATENCY
     bytes_per_cycle: float = DEFAULT_BYTES
+
+    def __post_init__(self) -> None:
+        MemoryModel(self.latency, self.bytes_per_cycle)
 
 
 def memory_of(

@@ -39,9 +39,10 @@ class Use:
         ]
 
     @property
-    def fits(self) -> bool:
-        """Whether the board has enough of all that is known of it."""
-        return not self.exceeded
+    def fits(self) -> bool | None:
+        """Whether the board has enough of all that is known of it; None if nothing is known."""
+        known = any(there is not None for there in self.available.values())
+        return not self.exceeded if known else None
 
 
 def use(config: AcceleratorConfig, board: Board) -> Use:

@@ -57,9 +57,13 @@ def _limit(name: str, amount: str, there: float | None) -> float:
             f"--budget: {name} must be a number or a percentage, as dsp=2000 or lut=70%, not {amount!r}."
         )
     if not amount.endswith("%"):
+        if there is not None and value > there:
+            raise InputError(f"--budget: {name}={amount} is more than the {there:g} that the board has.")
         return value
     if there is None:
         raise InputError(f"--budget: {name} is a percentage, but the target does not say how many there are.")
+    if value > 100:
+        raise InputError(f"--budget: {name}={amount} is more than the board has.")
     return there * value / 100
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,8 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # said when it was written
+                self._file.close()
 
     def __len__(self) -> int:
         return len(self._points)
@@ -47,9 +49,8 @@ class Store:
 
     def add(self, point: Point) -> None:
         self._points[point.stage, point.config] = point
-        if self._file is not None:
-            self._file.write((json.dumps(point.as_json()) + "\n").encode())
-            self._file.flush()
+        if self._file is not None and self.path is not None:
+            self._append(self._file, self.path, json.dumps(point.as_json()) + "\n")
 
     def _open(self, path: Path) -> BinaryIO:
         """The file, at the end of its last whole line."""
@@ -57,23 +58,31 @@ class Store:
             file = path.open("r+b" if path.exists() else "w+b")
         except OSError as error:
             raise InputError(f"--results: {path} cannot be opened: {error.strerror}.") from error
-        data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        file.truncate(len(whole))
-        file.seek(len(whole))
-        if not whole:
-            file.write(self._header.encode())
-            file.flush()
-            return file
         try:
-            self._read(path, whole.decode().splitlines())
+            data = file.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            self._read(path, data, whole.splitlines())
+            file.truncate(len(whole))
+            file.seek(len(whole))
+            if not whole:
+                self._append(file, path, self._header)
         except BaseException:
-            file.close()
+            with contextlib.suppress(OSError):  # what is still to be written found no room before
+                file.close()
             raise
         return file
 
-    def _read(self, path: Path, lines: list[str]) -> None:
-        if lines[0] + "\n" != self._header:
+    def _append(self, file: BinaryIO, path: Path, line: str) -> None:
+        try:
+            file.write(line.encode())
+            file.flush()
+        except OSError as error:
+            raise InputError(f"--results: {path} cannot be written: {error.strerror}.") from error
+
+    def _read(self, path: Path, data: bytes, lines: list[bytes]) -> None:
+        """Take the points of `lines`, the whole ones of `data`; nothing is changed in a file of something else."""
+        header = self._header.encode()
+        if not header.startswith(data[: len(header)]):
             raise InputError(
                 f"--results: {path} is of another model, target, memory or version of intaglio; give another file, or "
                 "remove it."

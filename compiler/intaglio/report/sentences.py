@@ -81,7 +81,7 @@ def resources(facts: Facts) -> str:
     """Whether it fits."""
     if facts.use is None:
         return ""
-    if not any(value is not None for value in facts.use.available.values()):
+    if facts.use.fits is None:
         return "The target has no board to compare with."
     if facts.use.fits:
         return "The board has enough of everything that is known of it."

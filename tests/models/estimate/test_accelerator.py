@@ -128,7 +128,8 @@ def test_what_stands_for_an_unknown_board_is_said(built: Artifact, tiny: FpgaTar
     versal = estimate(compiled, "tiny", Board(family="versal", luts=1000), memory_of(Board(), 100))
     assert any("no board" in note for note in nothing.notes)
     assert any("no model of them for versal" in note for note in versal.notes)
-    assert nothing.use.fits
+    assert nothing.use.fits is None
+    assert estimate(compiled, "tiny", Board(luts=10**9), memory_of(Board(), 100)).use.fits is True
     assert versal.use.exceeded == ["lut"]
 
 

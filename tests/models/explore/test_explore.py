@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -157,6 +158,38 @@ def test_results_of_another_search(problem: Problem, board: FpgaTarget, tmp_path
         Store(problem, tmp_path)
 
 
+@pytest.mark.parametrize("data", [b"notes", b"notes\nmore notes", bytes(range(200, 256))])
+def test_a_file_of_something_else_stays_as_it_is(problem: Problem, tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is of another model"):
+        Store(problem, path)
+    assert path.read_bytes() == data
+
+
+def test_a_damaged_line_and_a_torn_header(problem: Problem, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    Store(problem, path).__exit__(None, None, None)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with Store(problem, path) as store:
+        assert len(store) == 0
+    assert path.read_bytes() == whole
+    path.write_bytes(whole + b"\xff\xfe\n")
+    with pytest.raises(InputError, match=r"results.jsonl:2 is damaged"):
+        Store(problem, path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_results_on_a_full_disk(problem: Problem, evaluator: Evaluator, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with Store(problem, path) as store, Path("/dev/full").open("r+b", buffering=0) as full:
+        assert store._file is not None
+        os.dup2(full.fileno(), store._file.fileno())
+        with pytest.raises(InputError, match=r"results.jsonl cannot be written: No space left on device"):
+            store.add(evaluator.point(problem.target.accelerator, "fast"))
+
+
 def test_points_survive_json(problem: Problem, evaluator: Evaluator) -> None:
     point = evaluator.point(problem.target.accelerator, "exact")
     assert Point.of_json(json.loads(json.dumps(point.as_json()))) == point
@@ -202,6 +235,8 @@ def test_budgets() -> None:
         ("dsp=-1", "must be a number or a percentage"),
         ("dsp=nan", "must be a number or a percentage"),
         ("uram=3%", "is a percentage, but the target does not say how many"),
+        ("dsp=101", "dsp=101 is more than the 100 that the board has"),
+        ("lut=200%", "lut=200% is more than the board has"),
     ):
         with pytest.raises(InputError, match=sentence):
             budget(board, text)
