@@ -134,7 +134,9 @@ def estimate(
 def _only(instead: str, names: str, kind: str, *values: object) -> None:
     """Refuse options that `instead` does not look at."""
     if any(value is not None for value in values):
-        raise InputError(f"{instead}: {names} {'is' if names == '--task' else 'are'} for {kind} targets only.")
+        raise InputError(
+            f"{instead}: {names} {'is' if names == '--task' else 'are'} for {kind} targets only."
+        )
 
 
 def _target(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, Protocol
@@ -49,6 +52,27 @@ def _start(problem: Problem) -> None:
     _state["evaluator"] = Evaluator(problem)
 
 
+@contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Ctrl-C waits: a process that is half started is one that no pool ends.
+
+    Processes that are started meanwhile never see it: the pool ends them when they are done with their chunk.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if pressed and callable(handler):
+        handler(signal.SIGINT, None)
+
+
 def _run(configs: Configs, stage: Stage) -> list[Point]:
     return [_state["evaluator"].point(config, stage) for config in configs]
 
@@ -60,10 +84,16 @@ class Processes:
         self.pool = pool
 
     def map(self, configs: Configs, stage: Stage) -> Iterator[Point]:
-        futures = [self.pool.submit(_run, chunk, stage) for chunk in _chunks(configs, stage)]
+        futures: list[Future[list[Point]]] = []
         try:
+            with _not_interrupted():  # the pool starts its processes here
+                futures.extend(self.pool.submit(_run, chunk, stage) for chunk in _chunks(configs, stage))
             for future in as_completed(futures):
                 yield from future.result()
+        except BrokenProcessPool as error:
+            raise ToolError(
+                "a worker process was ended from outside, perhaps because memory was scarce; give fewer --processes."
+            ) from error
         finally:
             for future in futures:
                 future.cancel()

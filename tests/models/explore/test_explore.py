@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import types
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from intaglio.compiler import to_program
 from intaglio.errors import InputError, ToolError, UnsupportedError
 from intaglio.estimate import compiled, memory_of
 from intaglio.estimate import estimate as estimated
-from intaglio.explore import space
+from intaglio.explore import engines, space
 from intaglio.explore.engines import engine
 from intaglio.explore.evaluate import Evaluator
 from intaglio.explore.problem import Budget, Point, Problem, budget
@@ -250,6 +253,32 @@ def test_processes_find_the_same(problem: Problem) -> None:
     with Store(problem) as store:
         two = explore(problem, "energy", store, candidates=3, processes=2)
     assert (one.chosen, one.front, one.fast, one.exact) == (two.chosen, two.front, two.fast, two.exact)
+
+
+def test_ctrl_c_waits_until_workers_are_started() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = []
+    try:
+        with pytest.raises(KeyboardInterrupt), engines._not_interrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done == [True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_worker_that_was_ended(problem: Problem) -> None:
+    class Pool:
+        def submit(self, *_: object) -> Future[list[Point]]:
+            found: Future[list[Point]] = Future()
+            found.set_exception(BrokenProcessPool("ended"))
+            return found
+
+    workers = engines.Processes(cast(ProcessPoolExecutor, Pool()))
+    with pytest.raises(ToolError, match="a worker process was ended from outside.*give fewer --processes"):
+        list(workers.map([problem.target.accelerator], "fast"))
 
 
 class Client:
