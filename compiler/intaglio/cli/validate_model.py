@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import CRASHED, Result, command
+from intaglio.cli.files import writable
 from intaglio.cli.options import Debug, Json
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import table
@@ -56,14 +57,17 @@ def validate_model(
             raise InputError(
                 f"-o: expected a .md or .json file in a folder that is there, not {str(path)!r}."
             )
+        writable("-o", path)
     from intaglio import artifact
     from intaglio import validate_model as validation
     from intaglio.target import configuration
 
+    _distinct("--configs", [Path(name).stem for name in configs.split(",")])
     chosen = {Path(name).stem: configuration(name) for name in configs.split(",")}
     loaded, only = {}, {}
-    for model in models or []:
-        folder, _, names = model.partition("@")
+    given = [model.partition("@") for model in models or []]
+    _distinct("--models", [Path(folder).resolve().name for folder, _, _ in given])
+    for folder, _, names in given:
         wanted = names.split(",") if names else list(chosen)
         for unknown in set(wanted) - set(chosen):
             raise InputError(f"--models: {unknown!r} is not one of --configs ({', '.join(chosen)}).")
@@ -76,6 +80,13 @@ def validate_model(
     for path in outputs:
         validation.write(found, path)
     return Result(found.as_json(), _view(found), 0 if found.within else CRASHED)
+
+
+def _distinct(option: str, names: list[str]) -> None:
+    """Refuse two that the tables would call the same."""
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{option}: two are called {name!r}; give each once, or rename one.")
 
 
 def _view(found: Validation) -> list[RenderableType]:

@@ -83,9 +83,18 @@ def test_bound_of_a_model(predicted: int, within: bool) -> None:
         (["-o", "table.txt"], "-o: expected a .md or .json file in a folder that is there, not 'table.txt'."),
         (["--configs", "tinny"], "did you mean 'tiny'"),
         (["--models", "@large"], "--models: 'large' is not one of --configs (tiny)."),
+        (["--models", "a/m", "--models", "b/m"], "--models: two are called 'm'; give each once, or rename one."),
+        (["--configs", "tiny,tiny"], "--configs: two are called 'tiny'"),
     ],
 )
 def test_refusals(arguments: list[str], sentence: str) -> None:
     result = CliRunner().invoke(app, ["validate-model", *arguments])
     assert result.exit_code == 2
     assert sentence in " ".join(result.stderr.split())
+
+
+def test_a_table_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
+    (tmp_path / "x.md").mkdir()
+    result = CliRunner().invoke(app, ["validate-model", "-o", str(tmp_path / "x.md")])
+    assert result.exit_code == 2
+    assert "-o: expected the name of a file, not the folder" in " ".join(result.stderr.split())

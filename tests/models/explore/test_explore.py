@@ -258,10 +258,15 @@ def test_processes_find_the_same(problem: Problem) -> None:
 def test_ctrl_c_waits_until_workers_are_started() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []
-    try:
-        with pytest.raises(KeyboardInterrupt), engines._not_interrupted():
+
+    def interrupted() -> None:
+        with engines._not_interrupted():
             os.kill(os.getpid(), signal.SIGINT)
             done.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -276,8 +281,8 @@ def test_a_worker_that_was_ended(problem: Problem) -> None:
             found.set_exception(BrokenProcessPool("ended"))
             return found
 
-    workers = engines.Processes(cast(ProcessPoolExecutor, Pool()))
-    with pytest.raises(ToolError, match="a worker process was ended from outside.*give fewer --processes"):
+    workers = engines.Processes(cast("ProcessPoolExecutor", Pool()))
+    with pytest.raises(ToolError, match=r"a worker process was ended from outside.*give fewer --processes"):
         list(workers.map([problem.target.accelerator], "fast"))
 
 
