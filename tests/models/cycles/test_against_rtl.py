@@ -83,7 +83,10 @@ def test_bound_of_a_model(predicted: int, within: bool) -> None:
         (["-o", "table.txt"], "-o: expected a .md or .json file in a folder that is there, not 'table.txt'."),
         (["--configs", "tinny"], "did you mean 'tiny'"),
         (["--models", "@large"], "--models: 'large' is not one of --configs (tiny)."),
-        (["--models", "a/m", "--models", "b/m"], "--models: two are called 'm'; give each once, or rename one."),
+        (
+            ["--models", "a/m", "--models", "b/m"],
+            "--models: two are called 'm'; give each once, or rename one.",
+        ),
         (["--configs", "tiny,tiny"], "--configs: two are called 'tiny'"),
     ],
 )
