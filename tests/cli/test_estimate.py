@@ -89,7 +89,7 @@ def test_a_board_that_is_too_small(vit: Path, tmp_path: Path, root: Path) -> Non
         (["--target", "tiny", "--input", "a.png"], "--input: only --routing recorded looks at an image"),
         (
             ["--target", "cpu", "--routing", "worst"],
-            "--routing and --task are for FPGA targets and --design only",
+            "--routing is for FPGA targets and --design only, --task for FPGA targets only",
         ),
         (["--roofline", "h200", "--routing", "worst"], "--routing: a roofline does not depend on it"),
         (["--design", "edge-moe", "--routing", "recorded"], "only an FPGA target records one"),

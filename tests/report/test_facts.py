@@ -108,6 +108,9 @@ def changed(path: Path, out: Path, change: Callable[[dict[str, Any]], object]) -
             r"is no output of intaglio simulate --json \(KeyError: 'descriptors'\)",
         ),
         (lambda v: v.update(cycles="many"), "is no output of intaglio simulate --json"),
+        (lambda v: v.update(memory={"latency": "x"}), "is no output of intaglio simulate --json"),
+        (lambda v: v.update(memory=[1]), "is no output of intaglio simulate --json"),
+        (lambda v: v.update(task=1), "is of task 1, which this program does not have"),
     ],
 )
 def test_a_simulation_of_something_else(

@@ -157,7 +157,7 @@ def _target(
         compiled = _compiled(model, chosen, name is None and config is None)
         return _accelerator(model, compiled, chosen, latency, bandwidth, question)
     if question != Question():
-        raise InputError("--routing and --task are for FPGA targets and --design only.")
+        raise InputError("--routing is for FPGA targets and --design only, --task for FPGA targets only.")
     if latency is not None or bandwidth is not None:
         raise InputError("--latency and --bandwidth are for FPGA targets only.")
     if not isinstance(chosen, CpuTarget):

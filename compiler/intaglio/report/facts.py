@@ -128,6 +128,11 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
     simulation = (
         read_simulation(question.simulation, config, program) if question.simulation is not None else None
     )
+    if simulation is not None and not 0 <= simulation.task < artifact.program.tasks:
+        raise InputError(
+            f"{question.simulation}: is of task {simulation.task}, which this program does not have; simulate this "
+            "folder again."
+        )
     question = _like(question, simulation)
     memory = memory_of(compiled.board, config.clock_mhz, question.latency, question.bandwidth)
     explored = read_explored(question.explore) if question.explore is not None else None

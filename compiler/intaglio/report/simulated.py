@@ -37,7 +37,7 @@ def read_simulation(path: Path, config: AcceleratorConfig, program: Sequence[Des
         return _simulation(values, path, config, program)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is no output of intaglio simulate --json: {error.reason}.") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: is no output of intaglio simulate --json ({reason}).") from error
 
@@ -59,7 +59,7 @@ def _simulation(
         timing,
         bool(values["bit_exact"]),
         float(values["latency_ms"]),
-        dict(values.get("memory", {})),
+        {name: float(value) for name, value in values.get("memory", {}).items()},
         int(values.get("task", 0)),
         layers,
     )
