@@ -150,6 +150,10 @@ def test_a_wrong_option_is_explained(path: str) -> None:
     assert result.stdout == ""
 
 
+def test_a_folder_of_targets_that_is_not_there(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'none'}: there is no such folder." in refusal("targets", tmp_path / "none")
+
+
 def test_errors_with_json_leave_standard_output_empty(tmp_path: Path) -> None:
     result = invoke("inspect", tmp_path / "none.onnx", "--json")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -10,6 +10,7 @@ import typer
 from intaglio.cli.command import Result, command
 from intaglio.cli.options import Debug, Json
 from intaglio.cli.tables import table
+from intaglio.errors import InputError
 
 
 @command
@@ -23,6 +24,8 @@ def targets(
     """List the targets."""
     from intaglio import target
 
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder.")
     found = target.available(folder)
     rows = [(entry.name, entry.kind, entry.description) for entry in found]
     view = table("", {"target": "left", "kind": "left", "what it makes": "left"}, rows)
