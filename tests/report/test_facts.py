@@ -237,9 +237,9 @@ def test_cycles_are_those_of_the_routing(mixture: artifact.Artifact, mixture_fac
     assert assumed.modelled.cycles == predict(program, config, assumed.memory, "uniform").cycles
     assert assumed.routing == []
     assert "Tokens per expert are assumed: uniform." in render(assumed)
-    # Four choices of two tokens in the second mixture are of four of its eight experts, of 9,728 bytes each.
-    loaded = sum(layer.experts_loaded for layer in mixture_facts.routing)
-    assert assumed.traffic - mixture_facts.traffic == 9728 * (8 + 4 - loaded)
+    # Evenly spread, the tokens choose all experts of the first mixture; the two tokens of the second choose four of eight.
+    saved = sum(layer.bytes_saved for layer in mixture_facts.routing)
+    assert assumed.traffic - mixture_facts.traffic == saved - 4 * 9728
 
 
 @pytest.fixture
