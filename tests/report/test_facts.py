@@ -237,7 +237,7 @@ def test_cycles_are_those_of_the_routing(mixture: artifact.Artifact, mixture_fac
     assert assumed.modelled.cycles == predict(program, config, assumed.memory, "uniform").cycles
     assert assumed.routing == []
     assert "Tokens per expert are assumed: uniform." in render(assumed)
-    # Evenly spread, the tokens choose all experts of the first mixture; the two tokens of the second choose four of eight.
+    # Evenly spread, tokens choose all experts of the first mixture; the two tokens of the second choose four of eight.
     saved = sum(layer.bytes_saved for layer in mixture_facts.routing)
     assert assumed.traffic - mixture_facts.traffic == saved - 4 * 9728
 
