@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
@@ -186,18 +187,13 @@ def descriptors(shapes: Sequence[Shape], config: AcceleratorConfig) -> list[Desc
 def _descriptors(shape: Shape, config: AcceleratorConfig) -> Iterator[Descriptor]:
     match shape:
         case Product():
-            groups = shape.channels // config.group
-            tiles = -(-shape.channels // config.cols)
-            yield Descriptor("LOAD_WEIGHTS", {"entries": tiles * shape.steps})
-            yield Descriptor("LOAD_PARAMS", {"groups": groups})
-            fields = {"rows": shape.rows, "groups": groups, "k_steps": shape.steps}
             flags = {
                 "table": shape.table,
                 "residual": shape.residual,
                 "r_wide": shape.wide,
                 "o_wide": shape.wide,
             }
-            yield Descriptor("GEMM", fields | {name: int(flag) for name, flag in flags.items()})
+            yield from _matrix(shape.rows, shape.channels, shape.steps, flags, config)
         case Attend():
             fields = {
                 "rows": shape.rows,
@@ -218,6 +214,10 @@ def _descriptors(shape: Shape, config: AcceleratorConfig) -> Iterator[Descriptor
             yield Descriptor("LOAD_IMAGE", fields | {"grid_h": height // ph, "grid_w": width // pw})
         case Rows():
             yield Descriptor("STORE" if shape.stored else "LOAD_ROWS", {"words": shape.words})
+        case Mixture():
+            yield from _mixture(shape, config)
+        case _:
+            assert_never(shape)
 
 
 def _matrix(

@@ -28,7 +28,12 @@ from intaglio.explore.engines import engine
 from intaglio.explore.evaluate import Evaluator
 from intaglio.explore.problem import Budget, Point, Problem, budget
 from intaglio.explore.search import explore, pareto
+from intaglio.explore.shapes import descriptors
 from intaglio.explore.store import Store
+from intaglio.hw import energy
+from intaglio.hw.cycles import predict
+from intaglio.hw.energy import Actions
+from intaglio.hw.iss.routing import Routing, rows
 from intaglio.program import Program
 from intaglio.target import Board, FpgaTarget
 
@@ -94,6 +99,23 @@ def test_mixtures_of_experts(root: Path, board: FpgaTarget, problem: Problem) ->
         assert (one.reason, other.reason) == ("", "")
         assert one.cycles == pytest.approx(other.cycles, rel=0.4)
         assert one.energy_mj / one.latency_ms == pytest.approx(other.energy_mj / other.latency_ms, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["vit_qdq", "moe_qdq"])
+def test_the_work_is_that_of_the_compiled_program(
+    name: str, root: Path, board: FpgaTarget, problem: Problem
+) -> None:
+    program = to_program(root / f"examples/fashion_mnist/{name}.onnx", target=board)
+    evaluator = Evaluator(replace(problem, program=program))
+    for config in sample(problem, evaluator, 3):
+        rough = descriptors(evaluator.shapes(config.rows, config.depth).shapes, config)
+        found = sum(energy.count(rough, config), Actions())
+        exact = compiled.of_program(program, config).descriptors
+        tokens = predict(exact, config, problem.memory, "uniform").routing
+        routes = [index for index, d in enumerate(exact) if d.kind == "ROUTE"]
+        work = rows(exact, [Routing(i, tuple(one)) for i, one in zip(routes, tokens, strict=True)])
+        total = sum(energy.count(exact, config, lambda i, _, work=work: work[i]), Actions())
+        assert (found.products, found.results) == (total.products, total.results)
 
 
 def test_the_exact_figures_are_those_of_estimate(problem: Problem, evaluator: Evaluator) -> None:
