@@ -43,10 +43,6 @@ class Store:
     def get(self, config: AcceleratorConfig, stage: Stage) -> Point | None:
         return self._points.get((stage, config))
 
-    def all(self, stage: Stage) -> list[Point]:
-        """Points of a stage that can run the model."""
-        return [point for (of, _), point in self._points.items() if of == stage and not point.reason]
-
     def add(self, point: Point) -> None:
         self._points[point.stage, point.config] = point
         if self._file is not None and self.path is not None:

@@ -157,7 +157,7 @@ def _time(facts: Facts) -> dict[str, Any]:
     both = facts.simulation is not None and facts.modelled is not None
     return {
         "strips": strips,
-        "units": [f"{UNIT_TITLES[unit]}" for unit in UNITS],
+        "units": [UNIT_TITLES[unit] for unit in UNITS],
         "ticks": time_ticks(length, facts.compiled.config.clock_mhz if timing else None),
         "simulated_strip": lanes(program, comments, facts.simulation.timing, facts.modelled)
         if both and facts.simulation
@@ -243,7 +243,6 @@ def _others(facts: Facts) -> dict[str, Any]:
         and any(there is not None for there in facts.use.available.values()),
         "resources_sentence": sentences.resources(facts),
         "routing": facts.routing,
-        "routing_kind": "simulated",
         "routing_sentence": sentences.routing(facts),
         "pareto": charts.pareto(facts.explored.designs, this) if facts.explored else None,
         "pareto_sentence": sentences.pareto(facts),

@@ -20,11 +20,10 @@ from intaglio.report.ops import Span, Timing
 
 @dataclass(frozen=True)
 class Simulation:
-    """The first image of a simulation on the RTL. `routing`: of its mixtures of experts; `facts`: figures by name."""
+    """The first image of a simulation on the RTL. `memory`: figures by name; `routing`: of its mixtures of experts."""
 
     timing: Timing
     bit_exact: bool
-    latency_ms: float
     memory: Mapping[str, float]
     task: int
     routing: Sequence[RoutedLayer]
@@ -58,7 +57,6 @@ def _simulation(
     return Simulation(
         timing,
         bool(values["bit_exact"]),
-        float(values["latency_ms"]),
         {name: float(value) for name, value in values.get("memory", {}).items()},
         int(values.get("task", 0)),
         layers,
