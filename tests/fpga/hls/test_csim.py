@@ -288,6 +288,7 @@ def test_tasks_outside(kind: str, fields: dict[str, int], tmp_path: Path, binary
     assert said(3, tasks=3, select=511) == f"csim: descriptor 0: error 9: {ERRORS[9]}."
     assert said(0, tasks=3, select=512) == f"csim: descriptor 0: error 6: {ERRORS[6]}."
     assert said(7, select=512) == ""
+    assert said(3, tasks=3, offset=32) == f"csim: descriptor 0: error 5: {ERRORS[5]}.", "as the RTL does"
 
 
 EXTERNAL = [
