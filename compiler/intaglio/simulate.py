@@ -17,7 +17,7 @@ from intaglio.hw.iss.routing import rows
 from intaglio.ops import reference
 from intaglio.program import Array
 from intaglio.routing import RoutedLayer, Routing, routed, routed_layers
-from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate
+from intaglio.simulation.frame import Frames, Job, MemoryModel, memory_of, simulate
 
 if TYPE_CHECKING:
     from intaglio.artifact import Artifact
@@ -81,7 +81,7 @@ class SimulationReport:
             "mismatches": self.mismatches,
             "cycles": self.frames.cycles,
             "config": f"{self.config.hash:08x}",
-            "memory": {"latency": self.memory.latency, "bytes_per_cycle": self.memory.bytes_per_cycle},
+            "memory": self.memory.as_json(),
             "task": self.task,
             "clock_mhz": self.config.clock_mhz,
             "latency_ms": self.latency_ms,
@@ -119,15 +119,7 @@ def memory_model(
     """External memory as the artifact's board has it, in cycles of `config` (default: its own); what is given holds."""
     compiled = fpga.load(artifact)
     board, clock = compiled.board, (config or compiled.config).clock_mhz
-    default = MemoryModel()
-    if latency is None:
-        latency = (
-            default.latency if board.latency_ns is None else max(round(board.latency_ns * clock / 1e3), 1)
-        )
-    if bytes_per_cycle is None:
-        peak = board.bandwidth_gb_s
-        bytes_per_cycle = default.bytes_per_cycle if peak is None else peak * 1e3 / clock
-    return MemoryModel(latency, bytes_per_cycle)
+    return memory_of(board, clock, latency, bytes_per_cycle)
 
 
 def simulate_artifact(

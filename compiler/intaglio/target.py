@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from intaglio import toml_file
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
 from intaglio.errors import InputError
 from intaglio.resources import data_folder
@@ -72,9 +72,12 @@ class FpgaTarget(_Base):
 
 Target = CpuTarget | CTarget | NullTarget | FpgaTarget
 
-KINDS: dict[str, type[_Base]] = {"cpu": CpuTarget, "c": CTarget, "null": NullTarget, "fpga": FpgaTarget}
-
-_ADAPTER: TypeAdapter[Target] = TypeAdapter(Annotated[Target, Field(discriminator="kind")])
+KINDS: dict[str, type[CpuTarget | CTarget | NullTarget | FpgaTarget]] = {
+    "cpu": CpuTarget,
+    "c": CTarget,
+    "null": NullTarget,
+    "fpga": FpgaTarget,
+}
 
 
 def find(spec: str) -> Target:
@@ -109,18 +112,7 @@ def available(folder: Path | None = None) -> list[Target]:
 
 def load(path: Path) -> Target:
     """Read one target file. Raises InputError naming the file, the key and what was expected."""
-    return _validate(_read(path), path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such target file.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not valid TOML: {error}.") from None
+    return _validate(toml_file.read(path, "target"), path)
 
 
 def configuration(spec: str) -> AcceleratorConfig:
@@ -141,7 +133,7 @@ def configuration(spec: str) -> AcceleratorConfig:
 
 
 def _configuration_of_file(path: Path) -> AcceleratorConfig:
-    values = _read(path)
+    values = toml_file.read(path, "target")
     values = values.get("accelerator", values)
     if not isinstance(values, dict):
         raise InputError(f"{path}: key 'accelerator' must be a table, not {values!r}.")
@@ -155,7 +147,7 @@ def _configuration_of_file(path: Path) -> AcceleratorConfig:
     try:
         return AcceleratorConfig.model_validate(values)
     except ValidationError as error:
-        raise InputError(_sentence(error, path)) from None
+        raise InputError(toml_file.sentence(error, path)) from None
 
 
 def _validate(values: dict[str, Any], path: Path) -> Target:
@@ -168,22 +160,9 @@ def _validate(values: dict[str, Any], path: Path) -> Target:
         hint = _nearest(unknown, keys) or f"valid keys: {', '.join(keys)}"
         raise InputError(f"{path}: unknown key {unknown!r} for a target of kind {kind!r}; {hint}.")
     try:
-        return _ADAPTER.validate_python(values)
+        return KINDS[kind].model_validate(values)
     except ValidationError as error:
-        raise InputError(_sentence(error, path)) from None
-
-
-def _sentence(error: ValidationError, path: Path) -> str:
-    """The first complaint of pydantic in our words."""
-    first = error.errors()[0]
-    reason = first["msg"][0].lower() + first["msg"][1:]
-    if first["type"] == "value_error":
-        # Of a validator, which names keys and values itself; `loc` may be empty.
-        return f"{path}: {first['ctx']['error']}."
-    key = str(first["loc"][-1])
-    if first["type"] == "missing":
-        return f"{path}: key {key!r} is missing."
-    return f"{path}: key {key!r}: {reason}, not {first['input']!r}."
+        raise InputError(toml_file.sentence(error, path)) from None
 
 
 def _files(folder: Path) -> dict[str, Path]:

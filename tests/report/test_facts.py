@@ -13,13 +13,13 @@ import pytest
 from intaglio import artifact, estimate
 from intaglio.accelerator.config import PRESETS
 from intaglio.errors import ArtifactError, InputError
-from intaglio.estimate.board import Memory
 from intaglio.hw import energy
 from intaglio.hw.cycles import predict
 from intaglio.report import Facts, Question, as_json, collect, render
 from intaglio.report import facts as report_facts
 from intaglio.report.simulated import read_explored
 from intaglio.simulate import macs
+from intaglio.simulation.frame import MemoryModel
 
 
 def test_every_descriptor_belongs_to_one_op(facts: Facts) -> None:
@@ -56,7 +56,7 @@ def test_energy_of_ops_is_the_part_that_goes_by_actions(facts: Facts) -> None:
 def test_memory_feeds_no_more_than_the_ports_take(facts: Facts) -> None:
     """One weight port and the I/O port of 8 bytes a cycle; the memory would give 57."""
     assert facts.feed == (16.0, "weight and I/O ports")
-    slow = replace(facts, memory=Memory(100, 5.0))
+    slow = replace(facts, memory=MemoryModel(100, 5.0))
     assert slow.feed == (5.0, "memory")
 
 
@@ -84,8 +84,8 @@ def test_the_model_has_the_memory_and_the_task_of_the_simulation(
         tmp_path / "slow.json",
         lambda v: v.update(memory={"latency": 150, "bytes_per_cycle": 4.0}),
     )
-    assert collect(example, Question(simulation=slow)).memory == Memory(150, 4.0)
-    assert collect(example, Question(simulation=slow, latency=7)).memory == Memory(7, 4.0)
+    assert collect(example, Question(simulation=slow)).memory == MemoryModel(150, 4.0)
+    assert collect(example, Question(simulation=slow, latency=7)).memory == MemoryModel(7, 4.0)
     with pytest.raises(InputError, match=r"--task: the simulation is of task 0, not 1\."):
         collect(example, Question(simulation=simulation, task=1))
 

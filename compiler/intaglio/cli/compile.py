@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, InputKind, Json, Mean, Nonlinear, Std, at_least_one
+from intaglio.cli.options import Config, Debug, InputKind, Json, Mean, Nonlinear, Std, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import facts, total
 
@@ -26,14 +26,7 @@ def compile_(
     target: Annotated[
         str, typer.Option("--target", "-t", help="A name of `intaglio targets`, or a .toml file.")
     ] = "cpu",
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Accelerator of an FPGA target: tiny, ecp5, medium, large, that of a target, or a .toml file.",
-            show_default=False,
-        ),
-    ] = None,
+    config: Config = None,
     batch: Annotated[int, typer.Option(help="Images per call; binds a symbolic batch dimension.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads that the library starts with.")] = 1,
     input_kind: Annotated[

@@ -11,7 +11,20 @@ import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Input, Json, Mean, Std, Task, at_least_one
+from intaglio.cli.model import program_of
+from intaglio.cli.options import (
+    Bandwidth,
+    Config,
+    Debug,
+    Input,
+    Json,
+    Latency,
+    Mean,
+    Model,
+    Std,
+    Task,
+    at_least_one,
+)
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import one_image
 from intaglio.cli.tables import count, facts, percent, table
@@ -41,12 +54,7 @@ class Question:
 
 @command
 def estimate(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL|DIR", help="An ONNX model, or what was compiled of it.", show_default=False
-        ),
-    ],
+    model: Model,
     target: Annotated[
         str | None,
         typer.Option(
@@ -56,20 +64,9 @@ def estimate(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Accelerator of an FPGA target: tiny, ecp5, medium, large, that of a target, or a .toml file.",
-            show_default=False,
-        ),
-    ] = None,
-    latency: Annotated[
-        int | None, typer.Option(help="External memory: cycles to the first beat.", show_default=False)
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(help="External memory: bytes per cycle, all ports.", show_default=False)
-    ] = None,
+    config: Config = None,
+    latency: Latency = None,
+    bandwidth: Bandwidth = None,
     design: Annotated[
         str | None,
         typer.Option(
@@ -204,15 +201,8 @@ def _compiled(model: Path, target: FpgaTarget, as_it_is: bool) -> Compiled:
 
 
 def _program(model: Path) -> Program:
-    """The integer program of a model or a folder."""
-    if model.is_dir():
-        from intaglio import artifact
-
-        return artifact.load(model, verify=False).program
     with steps("estimate") as progress:
-        from intaglio.compiler import to_program
-
-        return to_program(model, progress=progress)
+        return program_of(model, progress)
 
 
 def _accelerator(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,8 @@ from rich.console import RenderableType
 
 from intaglio.cli import files
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Json, at_least_one
+from intaglio.cli.model import program_of
+from intaglio.cli.options import Bandwidth, Debug, Json, Latency, Model, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import facts, table
 from intaglio.errors import InputError
@@ -20,7 +20,6 @@ from intaglio.errors import InputError
 if TYPE_CHECKING:
     from intaglio.explore import Exploration
     from intaglio.explore.problem import Point
-    from intaglio.program import Program
     from intaglio.target import FpgaTarget
 
 
@@ -34,12 +33,7 @@ class Objective(StrEnum):
 
 @command
 def explore(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL|DIR", help="An ONNX model, or what was compiled of it.", show_default=False
-        ),
-    ],
+    model: Model,
     target: Annotated[
         str,
         typer.Option("--target", "-t", help="An FPGA target: a name of `intaglio targets`, or a .toml file."),
@@ -79,12 +73,8 @@ def explore(
         ),
     ] = None,
     candidates: Annotated[int, typer.Option(help="The best of the grid that the cycle model looks at.")] = 24,
-    latency: Annotated[
-        int | None, typer.Option(help="External memory: cycles to the first beat.", show_default=False)
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(help="External memory: bytes per cycle, all ports.", show_default=False)
-    ] = None,
+    latency: Latency = None,
+    bandwidth: Bandwidth = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> Result:
@@ -117,7 +107,7 @@ def explore(
     allowed = limits(chosen.board, budget)
     memory = memory_of(chosen.board, chosen.accelerator.clock_mhz, latency, bandwidth)
     with steps("explore") as progress:
-        problem = Problem(_program(model, chosen, progress), chosen, memory, allowed)
+        problem = Problem(program_of(model, progress, chosen), chosen, memory, allowed)
         with Store(problem, results) as store:
             found = search.explore(
                 problem,
@@ -132,16 +122,6 @@ def explore(
         files.write(write, _toml(found, chosen, problem.program.name))
     written = {"written": None if write is None else str(write)}
     return Result(found.as_json() | written, [*_view(found), *([f"written: {write}"] if write else [])])
-
-
-def _program(model: Path, target: FpgaTarget, progress: Callable[[str], None]) -> Program:
-    if model.is_dir():
-        from intaglio import artifact
-
-        return artifact.load(model, verify=False).program
-    from intaglio.compiler import to_program
-
-    return to_program(model, progress=progress, target=target)
 
 
 def _toml(found: Exploration, target: FpgaTarget, model: str) -> str:

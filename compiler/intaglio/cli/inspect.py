@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.options import Debug, Input, Json, Mean, Std, Task, at_least_one
+from intaglio.cli.options import Debug, Input, Json, Mean, Model, Std, Task, at_least_one
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import routing
 from intaglio.cli.tables import count, table, total
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 @command
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(metavar="MODEL|DIR", help="An ONNX model or a compiled one.", show_default=False)
-    ],
+    path: Model,
     batch: Annotated[int, typer.Option(help="Images per call, for a model with a symbolic batch.")] = 1,
     program: Annotated[
         bool, typer.Option("--program", help="The accelerator's program instead, descriptor by descriptor.")

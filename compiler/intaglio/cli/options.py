@@ -22,6 +22,26 @@ Input = Annotated[
     Path | None,
     typer.Option("--input", "-i", help="Array (.npy), image, or folder of images.", show_default=False),
 ]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL|DIR", help="An ONNX model, or what was compiled of it.", show_default=False
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Accelerator of an FPGA target: tiny, ecp5, medium, large, that of a target, or a .toml file.",
+        show_default=False,
+    ),
+]
+Latency = Annotated[
+    int | None, typer.Option(help="External memory: cycles to the first beat.", show_default=False)
+]
+Bandwidth = Annotated[
+    float | None, typer.Option(help="External memory: bytes per cycle, all ports.", show_default=False)
+]
 Threads = Annotated[
     int | None,
     typer.Option(help="Threads of the compiled library (default: as compiled).", show_default=False),

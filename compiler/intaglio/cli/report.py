@@ -9,7 +9,7 @@ import typer
 
 from intaglio.cli.command import Result, command
 from intaglio.cli.files import writable, write
-from intaglio.cli.options import Artifact, Debug, Input, Json, Mean, Std, Task
+from intaglio.cli.options import Artifact, Bandwidth, Debug, Input, Json, Latency, Mean, Std, Task
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import one_image
 from intaglio.cli.tables import facts
@@ -33,12 +33,8 @@ def report(
         Path | None,
         typer.Option(help="What `intaglio explore --results` wrote, to draw.", show_default=False),
     ] = None,
-    latency: Annotated[
-        int | None, typer.Option(help="External memory: cycles to the first beat.", show_default=False)
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(help="External memory: bytes per cycle, all ports.", show_default=False)
-    ] = None,
+    latency: Latency = None,
+    bandwidth: Bandwidth = None,
     samples: Input = None,
     task: Task = 0,
     mean: Mean = None,

@@ -11,7 +11,18 @@ from rich.console import RenderableType
 
 from intaglio.cli.command import CRASHED, Result, command
 from intaglio.cli.files import writable, write
-from intaglio.cli.options import Artifact, Debug, Input, Json, Mean, Std, Task, at_least_one
+from intaglio.cli.options import (
+    Artifact,
+    Bandwidth,
+    Debug,
+    Input,
+    Json,
+    Latency,
+    Mean,
+    Std,
+    Task,
+    at_least_one,
+)
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import routing_tables
 from intaglio.cli.tables import count, facts, percent, table
@@ -35,12 +46,8 @@ def simulate(
             show_default=False,
         ),
     ] = None,
-    latency: Annotated[
-        int | None, typer.Option(help="External memory: cycles to the first beat.", show_default=False)
-    ] = None,
-    bandwidth: Annotated[
-        float | None, typer.Option(help="External memory: bytes per cycle, all ports.", show_default=False)
-    ] = None,
+    latency: Latency = None,
+    bandwidth: Bandwidth = None,
     trace: Annotated[
         Path | None, typer.Option(help="Write a Chrome/Perfetto trace (.json).", show_default=False)
     ] = None,

@@ -11,7 +11,7 @@ from typing import Any
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
 from intaglio.estimate import errors, resources
-from intaglio.estimate.board import Memory, device_of
+from intaglio.estimate.board import device_of
 from intaglio.estimate.compiled import Compiled
 from intaglio.estimate.resources import Use
 from intaglio.hw import energy
@@ -21,6 +21,7 @@ from intaglio.hw.cycles.routing import Assumption, Routings
 from intaglio.hw.energy import Energy
 from intaglio.hw.iss.routing import Routing, rows
 from intaglio.inspection import OpSummary
+from intaglio.simulation.frame import MemoryModel
 from intaglio.target import Board
 
 BOUNDS: Mapping[str, str] = {
@@ -75,7 +76,7 @@ class Estimate:
     name: str
     target: str
     config: AcceleratorConfig
-    memory: Memory
+    memory: MemoryModel
     prediction: Prediction
     energy: Energy
     use: Use
@@ -95,7 +96,7 @@ class Estimate:
             "model": self.name,
             "target": self.target,
             "configuration": self.config.model_dump(),
-            "memory": asdict(self.memory),
+            "memory": self.memory.as_json(),
             "cycles": found.cycles,
             "clock_mhz": found.clock_mhz,
             "latency_ms": found.latency_ms,
@@ -133,7 +134,7 @@ def estimate(
     compiled: Compiled,
     target: str,
     board: Board,
-    memory: Memory,
+    memory: MemoryModel,
     routing: Routings | Assumption = "uniform",
     task: int = 0,
 ) -> Estimate:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.backends.fpga.emit import SHARE
-from intaglio.estimate.board import Memory
 from intaglio.explore.shapes import Attend, Mixture, Norm, Picture, Product, Rows, Shape
+from intaglio.simulation.frame import MemoryModel
 
 PIPELINE = 45
 """Cycles from a row tile's last step to its results: array, drain, requantization."""
@@ -46,7 +46,7 @@ class Job:
 class Fast:
     """One configuration. `array`, `io`, `loads`: when unit MM, IO and DM are free."""
 
-    def __init__(self, config: AcceleratorConfig, memory: Memory) -> None:
+    def __init__(self, config: AcceleratorConfig, memory: MemoryModel) -> None:
         self.config = config
         port, burst = config.depth, config.burst * config.depth
         most = config.outstanding * burst / (memory.latency + config.burst)
@@ -184,6 +184,6 @@ class Fast:
         self.done[index] = Job(self.array - (rows - 1) * each + PIPELINE, self.array + PIPELINE)
 
 
-def cycles(shapes: Sequence[Shape], config: AcceleratorConfig, memory: Memory) -> float:
+def cycles(shapes: Sequence[Shape], config: AcceleratorConfig, memory: MemoryModel) -> float:
     """Cycles of one frame, roughly."""
     return Fast(config, memory).cycles(shapes)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.errors import InputError
-from intaglio.estimate.board import Memory
 from intaglio.estimate.compiled import compiler_state
 from intaglio.estimate.resources import BOARD, NAMES
 from intaglio.program import Program
+from intaglio.simulation.frame import MemoryModel
 from intaglio.target import Board, FpgaTarget
 
 Objective = Literal["latency", "energy", "edp"]
@@ -73,7 +73,7 @@ class Problem:
 
     program: Program
     target: FpgaTarget
-    memory: Memory
+    memory: MemoryModel
     budget: Budget
 
     @property

@@ -11,7 +11,6 @@ from intaglio.accelerator.descriptors import Descriptor
 from intaglio.backends import fpga
 from intaglio.errors import InputError, IntaglioError
 from intaglio.estimate import Estimate, device_of, estimate, memory_of, of_artifact
-from intaglio.estimate.board import Memory
 from intaglio.estimate.resources import Use, use
 from intaglio.hw import energy
 from intaglio.hw.cycles.program import macs
@@ -22,6 +21,7 @@ from intaglio.report.memory_map import MemoryMap, memory_maps
 from intaglio.report.ops import Op, Span, Timing, ops_of
 from intaglio.report.simulated import Explored, Simulation, read_explored, read_simulation
 from intaglio.routing import routed, routed_layers
+from intaglio.simulation.frame import MemoryModel
 
 if TYPE_CHECKING:
     from intaglio.artifact import Artifact
@@ -63,7 +63,7 @@ class Facts:
 
     artifact: Artifact
     compiled: fpga.Compiled
-    memory: Memory
+    memory: MemoryModel
     ops: Sequence[OpFacts]
     actions: Sequence[Actions]
     folded: Sequence[str]
@@ -197,7 +197,7 @@ def _like(question: Question, simulation: Simulation | None) -> Question:
 def _estimate(
     artifact: Artifact,
     compiled: fpga.Compiled,
-    memory: Memory,
+    memory: MemoryModel,
     routing: Sequence[RoutedLayer],
     task: int,
     missing: list[str],

@@ -22,6 +22,7 @@ from intaglio.resources import cache_folder
 from intaglio.simulation import memory as external
 from intaglio.simulation import verilator
 from intaglio.simulation.events import Span, perfetto, spans
+from intaglio.target import Board
 
 Progress = Callable[[str], None]
 
@@ -62,6 +63,25 @@ class MemoryModel:
     def watchdog(self) -> int:
         """Cycles without progress that mean a hang, however slow the memory is."""
         return round(WATCHDOG * max(1.0, 8 / self.bytes_per_cycle, self.latency / 1000))
+
+    def as_json(self) -> dict[str, float]:
+        """What every command prints of it."""
+        return {"latency": self.latency, "bytes_per_cycle": self.bytes_per_cycle}
+
+
+def memory_of(
+    board: Board, clock_mhz: int, latency: int | None = None, bytes_per_cycle: float | None = None
+) -> MemoryModel:
+    """The memory of a board in cycles of an accelerator's clock; what is given holds."""
+    known = MemoryModel()
+    if latency is None:
+        latency = (
+            known.latency if board.latency_ns is None else max(round(board.latency_ns * clock_mhz / 1e3), 1)
+        )
+    if bytes_per_cycle is None:
+        peak = board.bandwidth_gb_s
+        bytes_per_cycle = known.bytes_per_cycle if peak is None else peak * 1e3 / clock_mhz
+    return MemoryModel(latency, bytes_per_cycle)
 
 
 @dataclass(frozen=True)

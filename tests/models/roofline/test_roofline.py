@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from intaglio import toml_file
 from intaglio.compiler import to_program
 from intaglio.errors import InputError
 from intaglio.estimate import measure
 from intaglio.estimate.processor import estimate_processor
-from intaglio.hw.roofline import Machine, evaluate, find, machines
+from intaglio.hw.roofline import Machine, evaluate, find
+from intaglio.hw.roofline.machine import FOLDER
 from intaglio.inspection import summarize
 from intaglio.program import Program
 
@@ -52,8 +54,8 @@ def test_the_band_is_that_of_the_power(vit: Program) -> None:
 
 
 def test_what_ships_is_readable_and_not_measured() -> None:
-    assert "h200" in machines()
-    assert not any(find(name).measured for name in machines())
+    assert "h200" in toml_file.names(FOLDER)
+    assert not any(find(name).measured for name in toml_file.names(FOLDER))
 
 
 def test_the_machine_that_runs_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vit: Program) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from intaglio.errors import InputError
+from intaglio import toml_file
 
 FOLDER = Path(__file__).parents[1] / "designs"
 
@@ -128,36 +127,6 @@ class Design(_Part):
     published: list[Published] = []
 
 
-def designs() -> list[str]:
-    """Names of the designs that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
 def find(spec: str) -> Design:
     """The design called `spec`, or that of a .toml file. Raises InputError with one sentence."""
-    if not spec.endswith(".toml"):
-        if spec not in designs():
-            known = ", ".join(designs())
-            raise InputError(
-                f"--design: there is no design {spec!r}; known: {known}, or give the path of a .toml file."
-            )
-        return _load(FOLDER / f"{spec}.toml")
-    return _load(Path(spec))
-
-
-def _load(path: Path) -> Design:
-    try:
-        return Design.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such design file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not valid TOML: {error}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise InputError(f"{path}: key {key!r} is missing.") from None
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{path}: key {key!r} is unknown.") from None
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"{path}: key {key!r}: {reason}, not {first['input']!r}.") from None
+    return toml_file.find(Design, spec, FOLDER, "--design", "design")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from intaglio.errors import InputError
+from intaglio import toml_file
 
 FOLDER = Path(__file__).parent
 
@@ -45,36 +44,6 @@ class Machine(BaseModel):
         return self
 
 
-def machines() -> list[str]:
-    """Names of the rooflines that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
 def find(spec: str) -> Machine:
     """The machine called `spec`, or that of a .toml file. Raises InputError with one sentence."""
-    if not spec.endswith(".toml"):
-        if spec not in machines():
-            known = ", ".join(machines())
-            raise InputError(
-                f"--roofline: there is no machine {spec!r}; known: {known}, or give the path of a .toml file."
-            )
-        return _load(FOLDER / f"{spec}.toml")
-    return _load(Path(spec))
-
-
-def _load(path: Path) -> Machine:
-    try:
-        return Machine.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such roofline file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not valid TOML: {error}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "value_error":
-            raise InputError(f"{path}: {first['ctx']['error']}.") from None
-        if first["type"] == "missing":
-            raise InputError(f"{path}: key {key!r} is missing.") from None
-        reason = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"{path}: key {key!r}: {reason}, not {first['input']!r}.") from None
+    return toml_file.find(Machine, spec, FOLDER, "--roofline", "machine")
