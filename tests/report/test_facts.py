@@ -37,6 +37,9 @@ def test_ops_are_those_of_the_estimate(facts: Facts) -> None:
     found = estimate.estimate(compiled, "tiny", facts.compiled.board, facts.memory)
     times = {op.name: (op.unit, op.cycles, op.cause) for op in found.ops}
     assert {op.op.name: (op.op.unit, op.cycles, op.bound) for op in facts.ops} == times
+    assert {op.op.name: op.macs for op in facts.ops} == {op.name: op.macs for op in found.ops}
+    energies = {op.name: op.energy_mj for op in found.ops}
+    assert {op.op.name: op.energy_mj for op in facts.ops} == pytest.approx(energies, rel=1e-9)
 
 
 def test_work_and_traffic_are_sums_over_ops(facts: Facts) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from intaglio.accelerator.descriptors import Descriptor
 from intaglio.estimate import errors, resources
 from intaglio.estimate.board import device_of
 from intaglio.estimate.compiled import Compiled
+from intaglio.estimate.ops import Op, ops_of
 from intaglio.estimate.resources import Use
 from intaglio.hw import energy
 from intaglio.hw.cycles import Prediction, Span, predict
@@ -20,7 +20,6 @@ from intaglio.hw.cycles.program import macs
 from intaglio.hw.cycles.routing import Assumption, Routings
 from intaglio.hw.energy import Energy
 from intaglio.hw.iss.routing import Routing, rows
-from intaglio.inspection import OpSummary
 from intaglio.simulation.frame import MemoryModel
 from intaglio.target import Board
 
@@ -44,9 +43,6 @@ BOUNDS: Mapping[str, str] = {
 }
 """Of every cause that the cycle model knows: compute (waiting for another unit of the chip too), memory, latency."""
 
-COMPUTING = ("mm", "vu")
-"""Units whose descriptors are an op's own time; loads and copies run beside them."""
-
 
 @dataclass(frozen=True)
 class OpEstimate:
@@ -54,7 +50,7 @@ class OpEstimate:
 
     `bound`: compute, memory or latency; `cause`: which, in the words of the cycle model; `utilization`: share of the
     array's products in these cycles that are `macs`, counted as `simulate` does: rows that no result reads are none.
-    Ops on different units overlap.
+    `energy_mj`: of its descriptors, loads and copies among them. Ops on different units overlap.
     """
 
     name: str
@@ -146,7 +142,7 @@ def estimate(
     config, descriptors = compiled.config, compiled.descriptors
     prediction = predict(descriptors, config, memory, routing, task)
     used = resources.use(config, board)
-    work = _rows(descriptors, prediction.routing)
+    work = rows_of(descriptors, prediction.routing)
     actions = energy.count(descriptors, config, lambda i, _: work[i])
     seconds = prediction.latency_ms / 1e3
     joules = energy.estimate(actions, seconds, config.clock_mhz, used.used["lut"], device_of(board))
@@ -158,7 +154,7 @@ def estimate(
     )
 
 
-def _rows(descriptors: Sequence[Descriptor], routing: Routings) -> list[int]:
+def rows_of(descriptors: Sequence[Descriptor], routing: Routings) -> list[int]:
     """Rows that every descriptor works on."""
     routes = [index for index, d in enumerate(descriptors) if d.kind == "ROUTE"]
     found = [Routing(index, tuple(tokens)) for index, tokens in zip(routes, routing, strict=True)]
@@ -183,44 +179,19 @@ def _bounds(spans: Sequence[Span], cycles: int) -> dict[str, int]:
     return {**total, "start": max(cycles - sum(total.values()), 0)}
 
 
-def _ops(
-    compiled: Compiled, prediction: Prediction, joules: Energy, rows_of: Sequence[int]
-) -> list[OpEstimate]:
+def _ops(compiled: Compiled, prediction: Prediction, joules: Energy, rows: Sequence[int]) -> list[OpEstimate]:
     """Ops with time of their own, in the order of the program."""
-    by_step: dict[str, list[Span]] = defaultdict(list)
-    spent: dict[str, float] = defaultdict(float)
-    for span in prediction.spans:
-        spent[compiled.steps[span.index]] += joules.descriptors[span.index]
-        if span.unit in COMPUTING:
-            by_step[compiled.steps[span.index]].append(span)
-    found = []
-    fused: list[OpSummary] = []
-    for op in compiled.ops:
-        fused.append(op)
-        if spans := by_step.get(op.name):
-            products = sum(
-                macs(compiled.descriptors[span.index], rows_of[span.index], compiled.config) for span in spans
-            )
-            found.append(_op(op, fused, spans, products, products / prediction.peak, spent[op.name]))
-            fused = []
-    return found
+    products = [macs(d, n, compiled.config) for d, n in zip(compiled.descriptors, rows, strict=True)]
+    return [
+        _op(op, prediction, sum(products[i] for i in op.descriptors), joules)
+        for op in ops_of(compiled.ops, compiled.steps, compiled.descriptors)
+    ]
 
 
-def _op(
-    op: OpSummary, fused: Sequence[OpSummary], spans: Sequence[Span], products: int, least: float, mj: float
-) -> OpEstimate:
-    """One op. `fused`: it and those before it that became part of it, of which the largest product names it.
-
-    `least`: cycles that its `products` would take on a full array.
-    """
-    main = max(fused, key=lambda one: (one.macs, one is op))
-    nodes = list(dict.fromkeys(node for one in fused for node in one.onnx_nodes))
-    causes: dict[str, int] = defaultdict(int)
-    for span in spans:
-        causes[span.bound] += span.cycles
-    cause = max(causes, key=lambda name: causes[name])
-    cycles = sum(causes.values())
-    share = least / cycles if cycles else 0.0
+def _op(op: Op, prediction: Prediction, products: int, joules: Energy) -> OpEstimate:
+    cycles, cause = op.cycles(prediction.spans), op.bound(prediction.spans)
+    share = products / (cycles * prediction.peak) if cycles else 0.0
+    spent = sum(joules.descriptors[i] for i in op.descriptors)
     return OpEstimate(
-        op.name, main.op, nodes, spans[0].unit, cycles, products, BOUNDS[cause], cause, share, mj
+        op.name, op.op, op.onnx_nodes, op.unit, cycles, products, BOUNDS[cause], cause, share, spent
     )

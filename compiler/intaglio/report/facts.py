@@ -11,15 +11,17 @@ from intaglio.accelerator.descriptors import Descriptor
 from intaglio.backends import fpga
 from intaglio.errors import InputError, IntaglioError
 from intaglio.estimate import Estimate, device_of, estimate, memory_of, of_artifact
+from intaglio.estimate.accelerator import rows_of
+from intaglio.estimate.ops import Op, ops_of
 from intaglio.estimate.resources import Use, use
 from intaglio.hw import energy
 from intaglio.hw.cycles.program import macs
 from intaglio.hw.cycles.routing import Assumption, Routings
 from intaglio.hw.energy import Actions, Device
-from intaglio.hw.iss.routing import RoutedLayer, Routing, rows
+from intaglio.hw.iss.routing import RoutedLayer
 from intaglio.report.memory_map import MemoryMap, memory_maps
-from intaglio.report.ops import Op, Span, Timing, ops_of
 from intaglio.report.simulated import Explored, Simulation, read_explored, read_simulation
+from intaglio.report.timing import Span, Timing
 from intaglio.routing import routed, routed_layers
 from intaglio.simulation.frame import MemoryModel
 
@@ -253,9 +255,9 @@ def _op(
         op,
         products,
         total,
-        op.cycles(modelled) if modelled else None,
-        op.bound(modelled) if modelled else "",
-        op.cycles(simulation.timing) if simulation else None,
+        op.cycles(modelled.spans) if modelled else None,
+        op.bound(modelled.spans) if modelled else "",
+        op.cycles(simulation.timing.spans) if simulation else None,
         _spent(total, device) if device else None,
     )
 
@@ -269,10 +271,7 @@ def _spent(actions: Actions, device: Device) -> tuple[float, ...]:
 
 def _rows(program: Sequence[Descriptor], tokens: Routings) -> list[int]:
     """Rows that every descriptor works on; without a routing as if every token had chosen every expert."""
-    if not tokens:
-        return [d["rows"] for d in program]
-    routes = [index for index, d in enumerate(program) if d.kind == "ROUTE"]
-    return rows(program, [Routing(index, tuple(one)) for index, one in zip(routes, tokens, strict=True)])
+    return rows_of(program, tokens) if tokens else [d["rows"] for d in program]
 
 
 def _routing(

@@ -14,9 +14,9 @@ from intaglio.accelerator.descriptors import BY_NAME, UNITS
 from intaglio.report import charts, sentences
 from intaglio.report.assumptions import assumptions
 from intaglio.report.facts import DYNAMIC, Facts, OpFacts
-from intaglio.report.ops import Span
 from intaglio.report.tiles import si, tiles
 from intaglio.report.time_figure import UNIT_TITLES, kind_class, lanes, occupancy, time_ticks
+from intaglio.report.timing import Span
 from intaglio.simulation import events
 
 TEMPLATES = Path(__file__).parent / "templates"

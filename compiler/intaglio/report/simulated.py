@@ -15,7 +15,7 @@ from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor
 from intaglio.errors import InputError
 from intaglio.hw.iss.routing import RoutedLayer
-from intaglio.report.ops import Span, Timing
+from intaglio.report.timing import Span, Timing
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from intaglio.accelerator.descriptors import BY_NAME, UNITS, Descriptor
 from intaglio.report.memory_map import MemoryMap, Region
-from intaglio.report.ops import Timing
 from intaglio.report.svg import Scale, number, tag
+from intaglio.report.timing import Timing
 
 LANE = 10
 """Units of the drawing per unit of the accelerator; drawings are stretched to the page."""

@@ -61,6 +61,7 @@ def test_ops_share_the_frame(built: Artifact, tiny: FpgaTarget) -> None:
     assert sum(found.bound_by.values()) == found.prediction.cycles
     assert array == sum(n for name, n in found.bound_by.items() if name != "start")
     assert sum(op.macs for op in found.ops) == found.prediction.macs
+    assert sum(op.energy_mj for op in found.ops) == pytest.approx(sum(found.energy.descriptors), rel=1e-9)
     assert {op.op for op in found.ops} >= {"patch_embed", "linear", "attention", "layernorm"}
     assert all(0 <= op.utilization <= 1 for op in found.ops)
 

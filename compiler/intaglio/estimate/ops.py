@@ -1,10 +1,11 @@
-"""The ops of a program as an accelerator executes them: which descriptors each is, its time, traffic and energy."""
+"""The ops of a program as an accelerator executes them: which descriptors each is, and its share of their figures."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from intaglio.accelerator.descriptors import BY_NAME, Descriptor
 from intaglio.hw.energy import Actions
@@ -14,26 +15,14 @@ COMPUTING = ("mm", "vu")
 """Units whose descriptors are an op's own time; loads and copies run beside them."""
 
 
-@dataclass(frozen=True)
-class Span:
-    """One descriptor's time in cycles from the start of the run, waits included. `bound`: what most of it was for."""
-
-    start: int
-    end: int
-    bound: str = ""
+class Timed(Protocol):
+    """The time of one descriptor, waits included. `bound`: what most of it was for."""
 
     @property
-    def cycles(self) -> int:
-        return self.end - self.start
+    def cycles(self) -> int: ...
 
-
-@dataclass(frozen=True)
-class Timing:
-    """One run. `source`: modelled or simulated; `spans`: of every descriptor."""
-
-    source: str
-    cycles: int
-    spans: Sequence[Span]
+    @property
+    def bound(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -52,15 +41,15 @@ class Op:
     unit: str
     kind: str
 
-    def cycles(self, timing: Timing) -> int:
+    def cycles(self, spans: Sequence[Timed]) -> int:
         """From the offer of its work, or the end of what its unit did before, to its end."""
-        return sum(timing.spans[i].cycles for i in self.main)
+        return sum(spans[i].cycles for i in self.main)
 
-    def bound(self, timing: Timing) -> str:
+    def bound(self, spans: Sequence[Timed]) -> str:
         """The cause of the largest part of its time."""
         causes: Counter[str] = Counter()
         for i in self.main:
-            causes[timing.spans[i].bound] += timing.spans[i].cycles
+            causes[spans[i].bound] += spans[i].cycles
         return max(causes, key=lambda cause: causes[cause])
 
     def total(self, actions: Sequence[Actions]) -> Actions:
