@@ -188,7 +188,7 @@ class Emitter:
         tiles = -(-op.rows // config.rows)
         node = Node("GEMM", {}, op.name, comment, [], substeps=tiles)
         steps, groups = len(op.a.columns) // config.depth, (high - low) // config.group
-        entries = -(-(high - low) // config.cols) * steps
+        entries = layout.entries((high - low, len(op.a.columns)), config)
         if op.table is not None and slot is None:
             slot = self._load(node, op.step, "LOAD_TABLE", "activation", 1, layout.table(op.table))
         group, entry = self._constants(node, op.step, op.constants, low, high)
@@ -219,7 +219,7 @@ class Emitter:
         """Loads of columns low .. high - 1 of a product's constants, for every task; parameter group and entry."""
         config = self.config
         groups = (high - low) // config.group
-        entries = -(-(high - low) // config.cols) * (tasks[0].weight.shape[1] // config.depth)
+        entries = layout.entries((high - low, tasks[0].weight.shape[1]), config)
         data = [layout.params(of.bias[low:high], of.multiplier[low:high], of.shift[low:high]) for of in tasks]
         group = self._load(node, step, "LOAD_PARAMS", "params", groups, *data, certain=certain)
         data = [layout.weights(of.weight[low:high], config) for of in tasks]

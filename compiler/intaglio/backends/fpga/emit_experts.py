@@ -47,13 +47,10 @@ class _Experts:
         count = len(self.op.first)
         if (1 - self.op.moe.attrs["k"] / count) ** self.op.out.rows >= UNUSED:
             return 0
-        entries = sum(self._entries(of.weight) for of in (self.op.first[0], self.op.second[0]))
-        return self.config.weight_entries // entries
-
-    def _entries(self, weight: np.ndarray) -> int:
-        """Entries of the weight buffer that a matrix [channels, depth] takes."""
-        channels, depth = weight.shape
-        return -(-channels // self.config.cols) * (depth // self.config.depth)
+        products = self.op.first[0], self.op.second[0]
+        return self.config.weight_entries // sum(
+            layout.entries(of.weight.shape, self.config) for of in products
+        )
 
     def emit(self) -> None:
         count, ahead = len(self.op.first), len(self.op.places)
@@ -160,7 +157,7 @@ class _Experts:
             load.earliest = max(load.earliest, self.routed)
 
     def _uses(self, group: int, entry: int, channels: int, depth: int) -> dict[str, tuple[int, int]]:
-        entries = -(-channels // self.config.cols) * (depth // self.config.depth)
+        entries = layout.entries((channels, depth), self.config)
         return {"weights": (entry, entries), "params": (group, channels // self.config.group)}
 
     def _gemm_fields(

@@ -1,8 +1,8 @@
 """How a model is brought into the scratchpads: whole if it fits, else in pieces that are spilled.
 
 A cut is so many chunks of rows (cut.py) and so many heads of attention at a time. Of all cuts that fit, the one of the
-fewest cycles is taken, by a rough count: for each product the longer of its steps and of loading its weights, which
-every chunk does again; the beats of spills and fills; and a constant for every operation.
+fewest cycles is taken, by a rough count: for each product the longer of its steps and of loading its weights, counted
+again for every chunk; the beats of spills and fills; and a constant for every operation.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from intaglio.backends.fpga.allocate import allocate, buffers_of
 from intaglio.backends.fpga.cut import cut
 from intaglio.backends.fpga.emit import copies_per_head
 from intaglio.backends.fpga.graph import Graph
+from intaglio.backends.fpga.layout import entries
 from intaglio.backends.fpga.lower import Known, lower
 from intaglio.backends.fpga.operations import Attention, Experts, Fill, Gemm, Operation, Spill
 from intaglio.backends.fpga.spill import Paged, least_words, page
 from intaglio.errors import UnsupportedError
-from intaglio.program import Array
 
 MOST_COPIES = 255
 """Descriptors that copy a head's keys and values, at most: the step of a wait has 8 bits."""
@@ -103,15 +103,10 @@ def _busy(op: Operation, config: AcceleratorConfig) -> int:
     load = config.cols // config.weight_ports
     match op:
         case Gemm():
-            return max(-(-op.rows // config.rows), load) * _entries(op.weight, config)
+            return max(-(-op.rows // config.rows), load) * entries(op.weight.shape, config)
         case Experts():
-            return load * sum(_entries(of.weight, config) for of in (*op.first, *op.second))
+            return load * sum(entries(of.weight.shape, config) for of in (*op.first, *op.second))
         case Spill() | Fill():
             return op.slot.words * config.rows
         case _:
             return 0
-
-
-def _entries(weight: Array, config: AcceleratorConfig) -> int:
-    channels, depth = weight.shape
-    return -(-channels // config.cols) * (depth // config.depth)

@@ -43,6 +43,12 @@ def weights(weight: Array, config: AcceleratorConfig) -> bytes:
     return ports.tobytes()
 
 
+def entries(shape: tuple[int, ...], config: AcceleratorConfig) -> int:
+    """Entries of the weight buffer that a matrix [channels, depth] takes."""
+    channels, depth = shape
+    return -(-channels // config.cols) * (depth // config.depth)
+
+
 def of_tasks(blocks: Sequence[bytes]) -> tuple[bytes, int]:
     """Blocks of all tasks one after another, and their distance in units of ALIGNMENT."""
     units = max(-(-len(block) // ALIGNMENT) for block in blocks)
