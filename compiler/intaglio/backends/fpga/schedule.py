@@ -83,7 +83,7 @@ def _attention_waits(nodes: Sequence[Node], index: int, tracker: Tracker) -> Non
     node = nodes[index]
     each = node.copies
     first = int(tracker.progress[UNITS.index("cp")]) - each * min(node.heads, 2)
-    node.waits["cp"] = (first + each, each if node.heads > 1 or each == 2 else 0)
+    node.waits["cp"] = (first + each, each if node.heads > 1 else 0)
     started = int(tracker.progress[UNITS.index("mm")])
     copies = (later for later in nodes[index + 1 :] if later.kind == "COPY_KV")
     for copy in islice(copies, each * max(node.heads - 2, 0)):
