@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +14,13 @@ from intaglio.accelerator.descriptors import ProgramFile
 from intaglio.backends import fpga
 from intaglio.backends.fpga import emit_experts
 from intaglio.backends.fpga.build import build
+from intaglio.backends.fpga.check import ScheduleError, check
 from intaglio.backends.fpga.lower import lower
 from intaglio.backends.fpga.operations import Experts
 from intaglio.backends.fpga.trace import trace
 from intaglio.errors import UnsupportedError
 from intaglio.hw.iss import Simulator
-from intaglio.hw.iss.routing import RoutingRecord, layers
+from intaglio.hw.iss.routing import RoutingRecord, layers, load_bytes, rows
 from intaglio.ops.reference import run
 from tests.cpu.networks import SMALL
 from tests.fpga.mixtures import ROUTINGS, Mixture, MixtureWriter
@@ -111,6 +114,66 @@ def test_empty_experts_cost_nothing(early):
         (layer,) = simulated(MixtureWriter(mixture).build(), config)
         assert layer.experts_loaded == 2
         assert layer.bytes_saved == (experts - 2) * layer.bytes_read / 2
+
+
+TINY = PRESETS["tiny"]
+CUT = TINY.model_copy(update={"a_words": 200, "x_words": 20})
+"""Too small for the mixtures below: rows are cut, each chunk is routed, and chunks share what is still there."""
+
+
+@pytest.mark.parametrize("config", [TINY, CUT], ids=["whole", "cut"])
+@pytest.mark.parametrize(
+    "mixture",
+    [
+        Mixture(function="none", k=3),
+        Mixture(function="own", experts=4, hidden=200, k=3),
+        Mixture(function="own", experts=3, k=2, tasks=2),
+    ],
+    ids=lambda mixture: f"{mixture.experts}-{mixture.hidden}-{mixture.tasks}",
+)
+def test_bytes_of_experts(mixture, config, early):
+    """Every load of an expert counts for the routing of its first product, whether or not it waits for that."""
+    program = MixtureWriter(mixture, replace(SMALL, layers=4)).build(whole=True)
+    built = build(program, config)
+    descriptors = built.program.descriptors
+    record = RoutingRecord()
+    image = np.random.default_rng(0).integers(0, 256, program.tensors["input"].shape, np.uint8)
+    Simulator(config, built.program, built.weights).run(image.tobytes(), trace=record)
+    found, expected, ahead = Counter(), Counter(), Counter()
+    for layer in layers(config, descriptors, record.routings):
+        found[layer.index, True] += layer.bytes_read
+        found[layer.index, False] += layer.bytes_saved
+    counts = rows(descriptors, record.routings)
+    for index, d in enumerate(descriptors):
+        product = re.search(r"expert \d+ of .*", built.comments[index])
+        if product and d.kind.startswith("LOAD"):
+            reader = built.comments.index(product[0], index)
+            route = max(routing.index for routing in record.routings if routing.index < reader)
+            expected[route, not d["queue"] or counts[index] > 0] += load_bytes(config, d)
+            ahead[built.steps[index]] += not d["queue"]
+    assert +found == +expected
+    assert len(ahead) == 2
+    assert all((number > 0) is early for number in ahead.values())
+    assert (len(record.routings) > 2) is (config is CUT)
+
+
+@pytest.mark.parametrize("config", [TINY, CUT], ids=["whole", "cut"])
+def test_loads_ahead_of_the_routing_wait(config):
+    """Without the waits of any of them there is a race for what it overwrites."""
+    program = MixtureWriter(Mixture(function="own", k=3), replace(SMALL, layers=4)).build(whole=True)
+    built = build(program, config)
+    descriptors = list(built.program.descriptors)
+    kinds = Counter()
+    for index, d in enumerate(descriptors):
+        if " of expert " not in built.comments[index] or not d.kind.startswith("LOAD") or d["queue"]:
+            continue
+        if d.waits:
+            changed = [*descriptors[:index], replace(d, waits={}), *descriptors[index + 1 :]]
+            with pytest.raises(ScheduleError, match=r"needs \w\w at \d+, which no wait guarantees"):
+                check(changed, config)
+            kinds[d.kind] += 1
+    # Loads of parameters and tables are one unit's, and the waits of the former imply those of the latter.
+    assert set(kinds) == {"LOAD_WEIGHTS", "LOAD_PARAMS"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from intaglio.accelerator.config import AcceleratorConfig
@@ -64,10 +65,10 @@ def layers(
     `comments`: what each descriptor is for.
     """
     found, early = [], _early_loads(program)
-    ends = [*(routing.index for routing in routings[1:]), len(program)]
-    for routing, end in zip(routings, ends, strict=False):
+    edges = pairwise([*(routing.index for routing in routings), len(program)])
+    for routing, (begin, end) in zip(routings, edges, strict=True):
         sizes = {True: 0, False: 0}
-        for index in range(routing.index, end):
+        for index in range(begin, end):
             sizes[True] += sum(load_bytes(config, program[load]) for load in early.get(index, ()))
             if queue := program[index]["queue"]:
                 sizes[routing.tokens[queue - 1] > 0] += load_bytes(config, program[index])
@@ -86,20 +87,20 @@ def _early_loads(program: Sequence[Descriptor]) -> dict[int, list[int]]:
     for index, d in enumerate(program):
         if d.kind in _PLACES and d["table"] == 0:
             latest[d.kind, d[_PLACES[d.kind]]] = index
-        elif d.kind == "GEMM" and d["queue"]:
-            places = [("LOAD_WEIGHTS", d["entry"]), ("LOAD_PARAMS", d["group"])]
-            places += [("LOAD_TABLE", d["slot"])] if d["table"] else []
-            for place in places:
-                if place in latest and not program[latest[place]]["queue"]:
-                    users.setdefault(latest[place], []).append(index)
+        elif d.kind == "GEMM":
+            for kind, name in _PLACES.items():
+                if (kind, d[name]) in latest and (kind != "LOAD_TABLE" or d["table"]):
+                    users.setdefault(latest[kind, d[name]], []).append(index)
     found: dict[int, list[int]] = {}
     for load, products in users.items():
-        if len({program[index]["queue"] for index in products}) == 1:
+        queues = {program[index]["queue"] for index in products}
+        if len(queues) == 1 and 0 not in queues and not program[load]["queue"]:
             found.setdefault(products[0], []).append(load)
     return found
 
 
 _PLACES = {"LOAD_WEIGHTS": "entry", "LOAD_PARAMS": "group", "LOAD_TABLE": "slot"}
+"""Kinds of loads, and the field of theirs and of GEMM that says where the data lies."""
 
 
 def rows(program: Sequence[Descriptor], routings: Sequence[Routing]) -> list[int]:
