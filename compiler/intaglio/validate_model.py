@@ -18,9 +18,8 @@ from intaglio.artifact import Artifact
 from intaglio.backends import fpga
 from intaglio.errors import UnsupportedError
 from intaglio.hw.cycles import predict
-from intaglio.hw.iss import Simulator
 from intaglio.hw.iss.random_program import random_program
-from intaglio.hw.iss.routing import RoutingRecord
+from intaglio.routing import routed
 from intaglio.samples import random_inputs
 from intaglio.simulation.frame import Frames, Job, MemoryModel, simulate, simulate_all
 
@@ -205,11 +204,9 @@ def compare(job: Job, frames: Frames, memory: MemoryModel) -> list[Measured]:
 
 def _routing(job: Job) -> list[tuple[int, ...]]:
     """What every ROUTE does with the first image of a job: recorded in the functional simulator."""
-    if not any(d.kind == "ROUTE" for d in job.program.descriptors):
-        return []
-    record = RoutingRecord()
-    Simulator(job.config, job.program, job.weights).run(job.images[0], trace=record, task=job.task)
-    return [routing.tokens for routing in record.routings]
+    compiled = fpga.Compiled(job.config, job.program, job.weights, [])
+    (found,) = routed(compiled, job.images[:1], job.task)
+    return [routing.tokens for routing in found]
 
 
 def _by_kind(programs: Sequence[Sequence[Measured]]) -> list[KindError]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.backends import fpga
 from intaglio.hw.cycles.routing import Routings
-from intaglio.hw.iss import Simulator
-from intaglio.hw.iss.routing import RoutingRecord
 from intaglio.program import Array, Program
+from intaglio.routing import routed
 
 
 def recorded(program: Program, config: AcceleratorConfig, image: Array, task: int = 0) -> Routings:
@@ -19,7 +16,5 @@ def recorded(program: Program, config: AcceleratorConfig, image: Array, task: in
     """
     program.check_task(task)
     compiled = fpga.compile_program(program, config)
-    record = RoutingRecord()
-    simulator = Simulator(config, compiled.program, compiled.weights)
-    simulator.run(np.ascontiguousarray(image[0]).tobytes(), trace=record, task=task)
-    return [routing.tokens for routing in record.routings]
+    (found,) = routed(compiled, [image[0].tobytes()], task)
+    return [routing.tokens for routing in found]
