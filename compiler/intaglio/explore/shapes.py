@@ -21,6 +21,7 @@ from intaglio.backends.fpga.operations import (
     Preload,
     Store,
 )
+from intaglio.hw.cycles.routing import shared
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ class Mixture:
     @property
     def tokens(self) -> list[int]:
         """Of every expert."""
-        total = self.rows * self.k
-        return [(total + self.experts - 1 - expert) // self.experts for expert in range(self.experts)]
+        return shared(self.rows * self.k, self.experts)
 
 
 Shape = Product | Attend | Norm | Picture | Rows | Mixture

@@ -226,6 +226,7 @@ def test_a_prediction_says_where_its_routing_comes_from() -> None:
         ([[10, 10]], r"the routing of mixture 0 is \[10, 10\], but 10 tokens choose 2 of 6 experts each"),
         ([[11, 9, 0, 0, 0, 0]], "but 10 tokens choose 2 of 6"),
         ([[4, 4, 4, 4, 4, 4]], "but 10 tokens choose 2 of 6"),
+        ([[0, 0, 0, 0, 0, 0, 10, 10]], "but 10 tokens choose 2 of 6"),
     ],
 )
 def test_a_routing_of_another_program(routing: list, sentence: str) -> None:

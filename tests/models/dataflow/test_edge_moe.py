@@ -137,6 +137,7 @@ def test_spread_routings_are_routings() -> None:
         ([[1] * 16], "sends 129 tokens to 2 of 16 experts, the recording has"),
         ([[258] + [0] * 15], "sends 129 tokens"),
         ([[0] * 16 + [258]], "sends 129 tokens"),
+        ([[129, 129]], "sends 129 tokens"),
     ],
 )
 def test_a_routing_of_another_model(routing: list[list[int]], sentence: str) -> None:

@@ -26,13 +26,18 @@ def checked(descriptors: Sequence[Descriptor], routing: Routings) -> Routings:
             "many tokens choose each expert, for every one of them."
         )
     for number, (d, tokens) in enumerate(zip(routes, routing, strict=True)):
-        known = list(tokens[: d["experts"]])
-        if len(known) < d["experts"] or sum(tokens) != d["rows"] * d["k"] or max(known) > d["rows"]:
+        if not possible(tokens, d["rows"], d["experts"], d["k"]):
             raise InputError(
                 f"the routing of mixture {number} is {list(tokens)}, but {d['rows']} tokens choose {d['k']} of "
                 f"{d['experts']} experts each."
             )
     return routing
+
+
+def possible(tokens: Sequence[int], rows: int, experts: int, k: int) -> bool:
+    """Whether `rows` tokens that choose `k` of `experts` experts each can do that; what is beyond these is empty."""
+    known = tokens[:experts]
+    return len(known) == experts and sum(known) == sum(tokens) == rows * k and max(known) <= rows
 
 
 def assumed(descriptors: Sequence[Descriptor], config: AcceleratorConfig, how: Assumption) -> list[Routings]:
@@ -45,17 +50,14 @@ def assumed(descriptors: Sequence[Descriptor], config: AcceleratorConfig, how: A
     proven.
     """
     routes = [d for d in descriptors if d.kind == "ROUTE"]
-    uniform = [_uniform(d) for d in routes]
+    uniform = [shared(d["rows"] * d["k"], d["experts"]) for d in routes]
     if how == "uniform":
         return [uniform]
-    return [[_spread(d, config.rows) for d in routes], [_crowded(d) for d in routes], uniform]
+    most = [crowded(d["rows"], d["experts"], d["k"]) for d in routes]
+    return [[_spread(d, config.rows) for d in routes], most, uniform]
 
 
-def _uniform(d: Descriptor) -> list[int]:
-    return _shared(d["rows"] * d["k"], d["experts"])
-
-
-def _shared(total: int, experts: int) -> list[int]:
+def shared(total: int, experts: int) -> list[int]:
     """As equal as possible, the first ones more."""
     return [(total + experts - 1 - expert) // experts for expert in range(experts)]
 
@@ -63,20 +65,20 @@ def _shared(total: int, experts: int) -> list[int]:
 def _spread(d: Descriptor, rows: int) -> list[int]:
     """One token each; the rest in whole row tiles, and what is left of it to who has room."""
     total = d["rows"] * d["k"]
-    tokens = [min(one, 1) for one in _shared(total, d["experts"])]
+    tokens = [min(one, 1) for one in shared(total, d["experts"])]
     left = total - sum(tokens)
     most = (d["rows"] - 1) // rows  # row tiles that an expert may get beside its first
-    for expert, tiles in enumerate(_shared(min(left // rows, most * d["experts"]), d["experts"])):
+    for expert, tiles in enumerate(shared(min(left // rows, most * d["experts"]), d["experts"])):
         tokens[expert] += tiles * rows
         left -= tiles * rows
     return _fill(tokens, left, d["rows"])
 
 
-def _crowded(d: Descriptor) -> list[int]:
+def crowded(rows: int, experts: int, k: int) -> list[int]:
     """One token each, the rest to the first ones."""
-    total = d["rows"] * d["k"]
-    tokens = [min(one, 1) for one in _shared(total, d["experts"])]
-    return _fill(tokens, total - sum(tokens), d["rows"])
+    total = rows * k
+    tokens = [min(one, 1) for one in shared(total, experts)]
+    return _fill(tokens, total - sum(tokens), rows)
 
 
 def _fill(tokens: list[int], left: int, most: int) -> list[int]:

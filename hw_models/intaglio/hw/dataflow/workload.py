@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from intaglio.errors import InputError, UnsupportedError
+from intaglio.hw.cycles.routing import crowded, possible, shared
 from intaglio.program import Program, Step
 
 FREE = {
@@ -147,23 +148,10 @@ def spread(work: Sequence[Work], how: Literal["uniform", "worst"]) -> Routing:
     loaded, and the first ones as many of the rest as there are tokens: with loads that overlap computation, nothing
     takes longer.
     """
-    return [_uniform(one) if how == "uniform" else _worst(one) for one in work if isinstance(one, Mixture)]
-
-
-def _uniform(mixture: Mixture) -> list[int]:
-    total = mixture.rows * mixture.k
-    return [(total + i) // mixture.experts for i in range(mixture.experts)]
-
-
-def _worst(mixture: Mixture) -> list[int]:
-    total = mixture.rows * mixture.k
-    active = min(mixture.experts, total)
-    left = total - active
-    tokens = [0] * mixture.experts
-    for expert in range(active):
-        more = min(mixture.rows - 1, left)
-        tokens[expert], left = 1 + more, left - more
-    return tokens
+    mixtures = [one for one in work if isinstance(one, Mixture)]
+    if how == "uniform":
+        return [shared(one.rows * one.k, one.experts) for one in mixtures]
+    return [crowded(one.rows, one.experts, one.k) for one in mixtures]
 
 
 def recorded(work: Sequence[Work], routing: Routing) -> Routing:
@@ -174,8 +162,7 @@ def recorded(work: Sequence[Work], routing: Routing) -> Routing:
             f"--routing: the model has {len(mixtures)} mixtures of experts, the recording {len(routing)}."
         )
     for mixture, tokens in zip(mixtures, routing, strict=True):
-        known = list(tokens[: mixture.experts])
-        if sum(tokens) != sum(known) or sum(known) != mixture.rows * mixture.k or max(known) > mixture.rows:
+        if not possible(tokens, mixture.rows, mixture.experts, mixture.k):
             raise InputError(
                 f"--routing: {mixture.name!r} sends {mixture.rows} tokens to {mixture.k} of {mixture.experts} experts, "
                 f"the recording has {list(tokens)}."
