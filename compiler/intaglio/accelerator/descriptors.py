@@ -179,8 +179,21 @@ KINDS: tuple[Kind, ...] = (
     )),
 )  # fmt: skip
 
+ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
+"""Kinds that only a configuration with experts has."""
+
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
 BY_OPCODE: Mapping[int, Kind] = {kind.opcode: kind for kind in KINDS}
+
+
+def unit_words(unit: str, routed: bool) -> int:
+    """Words of a descriptor, from the first, that reach `unit`: to the last that its kinds have a field in.
+
+    `routed`: whether the configuration has experts. Whatever the kind, the waits end in word 5.
+    """
+    kinds = [kind for kind in KINDS if kind.unit == unit and (routed or kind.name not in ROUTED)]
+    ends = [entry.word + (entry.width + 31) // 32 for kind in kinds for entry in kind.fields]
+    return max(1 + len(UNITS), *ends)
 
 
 @dataclass(frozen=True)

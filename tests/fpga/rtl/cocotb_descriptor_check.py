@@ -13,7 +13,7 @@ from cocotb.triggers import RisingEdge
 from descriptor_model import Model, random_descriptor
 
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
-from intaglio.accelerator.descriptors import BY_NAME, KINDS, UNITS, Descriptor, encode
+from intaglio.accelerator.descriptors import BY_NAME, KINDS, ROUTED, UNITS, Descriptor, encode
 
 ODD = AcceleratorConfig(
     rows=2, cols=24, depth=8, weight_entries=500, a_words=1000, x_words=300, param_groups=100, norm_channels=5000,
@@ -21,7 +21,6 @@ ODD = AcceleratorConfig(
 )  # fmt: skip
 CONFIG = {**PRESETS, "odd": ODD}[os.environ["PRESET"]]
 COUNT = 3000
-ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
 
 
 async def start(dut: Any) -> None:

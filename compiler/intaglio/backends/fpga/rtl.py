@@ -7,12 +7,9 @@ from typing import Any
 
 from intaglio.accelerator import descriptors, registers
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.accelerator.descriptors import COMMON, KINDS, UNITS, Field
+from intaglio.accelerator.descriptors import COMMON, KINDS, UNITS, Field, unit_words
 from intaglio.accelerator.sizes import Size, sizes
 from intaglio.backends.fpga.templates import banner, environment
-
-ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
-"""Kinds of descriptors that a configuration without a router does not have."""
 
 FOLDERS = ("rtl", "sim")
 """Template folders: the accelerator, and what only a simulation needs."""
@@ -50,7 +47,7 @@ def _values(config: AcceleratorConfig) -> dict[str, Any]:
         "magic": registers.MAGIC,
         "version": descriptors.FORMAT_VERSION,
         "units": UNITS,
-        "unit_words": [_words(unit, config) for unit in UNITS],
+        "unit_words": [unit_words(unit, config.experts > 0) for unit in UNITS],
         "kinds": KINDS,
         "errors": list(registers.ERRORS.items()),
         "counters": registers.COUNTERS,
@@ -68,13 +65,6 @@ def _ports(config: AcceleratorConfig) -> list[Size]:
         ("ADDR_BITS", 40, "AXI addresses"),
         ("DSP48E2", int(config.multiplier == "dsp48e2"), "1: the array is made of packed DSP48E2 cascades"),
     ]
-
-
-def _words(unit: str, config: AcceleratorConfig) -> int:
-    """Words of a descriptor, from the first, that the kinds of `unit` have fields in; the waits end in word 5."""
-    kinds = [kind for kind in KINDS if kind.unit == unit and (config.experts or kind.name not in ROUTED)]
-    ends = [entry.word + (entry.width + 31) // 32 for kind in kinds for entry in kind.fields]
-    return max(1 + len(UNITS), *ends)
 
 
 def _functions() -> list[_Function]:
