@@ -42,7 +42,7 @@ SANITIZERS = ("-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all"
 
 
 def same_results(
-    config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes, what: str
+    config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes, what: str = ""
 ) -> None:
     """Csim gives the simulator's bytes, for every task."""
     simulator, simulation = Simulator(config, program, weights), Csim(config, program, weights)

@@ -29,6 +29,7 @@ from intaglio.program import Program
 from intaglio.verify import verify
 from tests import moe_programs
 from tests.cpu.networks import SMALL, VitWriter
+from tests.fpga.hls.test_csim import same_results
 from tests.fpga.mixtures import ROUTINGS, Mixture, MixtureWriter
 from tests.fpga.test_spill import WIDE, bounds, smaller
 
@@ -37,13 +38,6 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not 
 TINY = PRESETS["tiny"]
 ROOMY = TINY.model_copy(update={"a_words": 8192, "x_words": 8192})
 IMAGES = 100
-
-
-def same_as_simulator(config: AcceleratorConfig, program: ProgramFile, weights: bytes, image: bytes) -> None:
-    """Every byte of the result, for every task."""
-    simulator, simulation = Simulator(config, program, weights), Csim(config, program, weights)
-    for task in range(program.tasks):
-        assert simulation.run([image], task) == [simulator.run(image, task=task)], f"task {task}"
 
 
 def same_as_reference(program: Program, config: AcceleratorConfig) -> ProgramFile:
@@ -65,7 +59,7 @@ def test_random_mixtures(name: str) -> None:
     config = PRESETS[name]
     programs = [random_program(config, seed, ["mixture"], size=3) for seed in range(500, 530)]
     for program, weights, image in programs:
-        same_as_simulator(config, program, weights, image)
+        same_results(config, program, weights, image)
     assert any(program.tasks > 1 for program, _, _ in programs)
 
 
@@ -105,7 +99,7 @@ def test_forced_routings(routing: str, tokens: int, monkeypatch: pytest.MonkeyPa
     for seed in range(4):
         program, weights, image = random_program(ROOMY, seed, ["mixture"], size=2)
         assert any(d.kind == "COMBINE" for d in program.descriptors)
-        same_as_simulator(ROOMY, program, weights, image)
+        same_results(ROOMY, program, weights, image)
 
 
 def test_no_such_task() -> None:
