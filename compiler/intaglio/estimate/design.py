@@ -103,7 +103,9 @@ def read_routing(path: Path) -> Routing:
     try:
         values = json.loads(path.read_bytes())
     except OSError:
-        raise InputError(f"--routing: expected uniform, worst or a file, not {str(path)!r}.") from None
+        raise InputError(
+            f"--routing: expected uniform, worst or a file, not {str(path)!r}; FPGA targets also take recorded."
+        ) from None
     except ValueError as error:
         raise InputError(f"--routing: {path} is not valid JSON: {error}.") from None
     layers = values.get("routing") if isinstance(values, dict) else values
