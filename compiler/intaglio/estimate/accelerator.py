@@ -117,7 +117,7 @@ class Estimate:
             "bounds": {
                 "cycles": errors.cycle_bounds(),
                 "energy": errors.energy_bounds(),
-                "resources": resources.error_bounds(),
+                "resources": resources.error_bounds(self.use.family),
             },
             "ops": [asdict(op) for op in self.ops],
             "notes": list(self.notes),
@@ -162,14 +162,17 @@ def rows_of(descriptors: Sequence[Descriptor], routing: Routings) -> list[int]:
 
 
 def _notes(board: Board, used: Use) -> list[str]:
-    """What stands for what is not known."""
+    """How wrong resources may be, and what stands for what is not known."""
+    notes = [resources.errors(used.family)]
     if not board.family:
-        return [
+        notes.append(
             "The target has no board: resources are those of an UltraScale+ device, energy that of a ZU9EG."
-        ]
-    if board.family != used.family:
-        return [f"Resources are counted as on {used.family}: there is no model of them for {board.family}."]
-    return []
+        )
+    elif board.family != used.family:
+        notes.append(
+            f"Resources are counted as on {used.family}: there is no model of them for {board.family}."
+        )
+    return notes
 
 
 def _bounds(spans: Sequence[Span], cycles: int) -> dict[str, int]:

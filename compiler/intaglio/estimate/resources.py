@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.hw.resources import bounds, estimate_resources
-from intaglio.hw.resources.model import FAMILIES
+from intaglio.hw.resources.model import BOARD, FAMILIES
 from intaglio.target import Board
-
-BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
-"""Names in a board's file."""
 
 NAMES = tuple(BOARD)
 
@@ -53,6 +49,16 @@ def use(config: AcceleratorConfig, board: Board) -> Use:
     return Use(used, {name: getattr(board, key) for name, key in BOARD.items()}, family)
 
 
-def error_bounds() -> dict[str, Any]:
-    """The largest relative error of each resource, measured against Yosys."""
-    return dict(bounds().get("bounds", {}))
+def error_bounds(family: str) -> dict[str, float] | None:
+    """The largest relative error of each resource against Yosys; None if `family` was not compared with it."""
+    known = bounds()
+    return None if family in known["not_compared"] else dict(known["bounds"])
+
+
+def errors(family: str) -> str:
+    """The same as a sentence."""
+    known = error_bounds(family)
+    if known is None:
+        return f"Resources are what Yosys would count; on {family} they were not compared with it."
+    found = ", ".join(f"{name.upper()} {100 * error:.1f} %" for name, error in known.items())
+    return f"Resources are what Yosys would count; against it they were off by at most: {found}."

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.errors import InputError
 from intaglio.estimate.compiled import compiler_state
-from intaglio.estimate.resources import BOARD, NAMES
+from intaglio.estimate.resources import NAMES
+from intaglio.hw.resources.model import BOARD
 from intaglio.program import Program
 from intaglio.simulation.frame import MemoryModel
 from intaglio.target import Board, FpgaTarget

@@ -83,13 +83,8 @@ def _simulation(facts: Facts) -> str:
 
 
 def _resources(facts: Facts) -> str:
-    """How far the model is from Yosys."""
+    """How far the model is from Yosys, and whose family it counts."""
     assert facts.use is not None
-    known = resources.error_bounds()
-    errors = ", ".join(f"{name.upper()} {100 * error:.1f} %" for name, error in known.items())
-    family = facts.compiled.board.family
-    other = "" if facts.use.family == family or not family else f" As on {facts.use.family}, not {family}."
-    return (
-        f"What Yosys would count, estimated from the configuration. Against Yosys it is off by at most: "
-        f"{errors}.{other}"
-    )
+    family, like = facts.compiled.board.family, facts.use.family
+    other = "" if like == family or not family else f" As on {like}, not {family}."
+    return resources.errors(like) + other

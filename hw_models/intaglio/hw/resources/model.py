@@ -18,7 +18,8 @@ from intaglio.target import FpgaTarget
 FAMILIES = ("ultrascale+", "7-series", "ecp5")
 """Families as boards call them; `intaglio synthesize` knows the same."""
 
-_BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
+BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
+"""Names in a board's file."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def fits(config: AcceleratorConfig, target: FpgaTarget) -> list[Excess]:
     """What the board of `target` has too little of for `config`; empty if it fits. Unknown amounts count as enough."""
     board = target.board
     used = estimate_resources(config, board.family, uram=bool(board.urams))
-    amounts = {name: (getattr(used, name), getattr(board, key)) for name, key in _BOARD.items()}
+    amounts = {name: (getattr(used, name), getattr(board, key)) for name, key in BOARD.items()}
     return [Excess(name, n, have) for name, (n, have) in amounts.items() if have is not None and n > have]
 
 
