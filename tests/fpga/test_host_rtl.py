@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio import artifact, feed, target
+from intaglio import artifact, feed
 from intaglio.backends import fpga
 from intaglio.backends.fpga import host
-from intaglio.compiler import compile_model
 from intaglio.data import load_samples
 from intaglio.execute import Executor
 from intaglio.simulation.frame import MemoryModel, build_bench, run_module
+from tests.examples import compile_example
 from tests.fpga.rtl.bench import check
 
 HERE = Path(__file__).parent
@@ -22,9 +22,11 @@ IMAGES = 2
 
 @pytest.mark.simulator
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "module"), [("vit", "cocotb_host"), ("moe_tasks", "cocotb_host_tasks")])
+@pytest.mark.parametrize(
+    ("model", "module"), [("vit_qdq", "cocotb_host"), ("moe_tasks_qdq", "cocotb_host_tasks")]
+)
 def test_driver_on_the_rtl(root: Path, tmp_path: Path, model: str, module: str) -> None:
-    compiled = _compiled(root, model, tmp_path / "build")
+    compiled = compile_example(root, model, tmp_path / "build")
     config = fpga.load(compiled).config
     _inputs(compiled, root, tmp_path)
     (tmp_path / "intaglio_pynq.py").write_text(host.emit(config)["host/intaglio_pynq.py"])
@@ -38,18 +40,6 @@ def test_driver_on_the_rtl(root: Path, tmp_path: Path, model: str, module: str) 
         python_path=[HERE],
     )
     check(results, tmp_path / "log.txt")
-
-
-def _compiled(root: Path, model: str, out: Path) -> artifact.Artifact:
-    """An example model as the README compiles it."""
-    return compile_model(
-        root / f"examples/fashion_mnist/{model}_qdq.onnx",
-        target=target.find("tiny"),
-        out=out,
-        input_kind="uint8",
-        mean=(0.2860,),
-        std=(0.3530,),
-    )
 
 
 def _inputs(compiled: artifact.Artifact, root: Path, folder: Path) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio import artifact, feed, target
+from intaglio import artifact, feed
 from intaglio.accelerator.config import PRESETS
 from intaglio.accelerator.descriptors import ProgramFile
 from intaglio.backends import fpga
 from intaglio.backends.fpga.build import build
-from intaglio.compiler import compile_model
 from intaglio.data import load_samples
 from intaglio.hw.iss import Simulator
 from intaglio.hw.iss.random_program import random_program
@@ -23,6 +22,7 @@ from intaglio.ops.reference import run
 from intaglio.simulate import SimulationReport, simulate_artifact
 from intaglio.simulation.frame import Job, MemoryModel, Run, simulate_all
 from tests.cpu.networks import SMALL
+from tests.examples import compile_example
 from tests.fpga.mixtures import ROUTINGS, Mixture, MixtureWriter
 
 TINY = PRESETS["tiny"]
@@ -43,14 +43,7 @@ def compiled(
     request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> artifact.Artifact:
     """A shipped mixture of experts, compiled for the small configuration as the README does it."""
-    return compile_model(
-        root / f"examples/fashion_mnist/{request.param}.onnx",
-        target=target.find("tiny"),
-        out=tmp_path_factory.mktemp(request.param) / "build",
-        input_kind="uint8",
-        mean=(0.2860,),
-        std=(0.3530,),
-    )
+    return compile_example(root, request.param, tmp_path_factory.mktemp(request.param) / "build")
 
 
 @pytest.mark.simulator

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from intaglio import artifact, feed, target
+from intaglio import artifact, feed
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor, ProgramFile
 from intaglio.backends import fpga
 from intaglio.backends.fpga.build import build
 from intaglio.backends.fpga.csim import Csim
-from intaglio.compiler import compile_model
 from intaglio.data import fashion_mnist
 from intaglio.errors import InputError
 from intaglio.execute import Executor
@@ -29,6 +28,7 @@ from intaglio.program import Program
 from intaglio.verify import verify
 from tests import moe_programs
 from tests.cpu.networks import SMALL, VitWriter
+from tests.examples import compile_example
 from tests.fpga.hls.test_csim import same_results
 from tests.fpga.mixtures import ROUTINGS, Mixture, MixtureWriter
 from tests.fpga.test_spill import WIDE, bounds, smaller
@@ -161,14 +161,7 @@ def shipped(
 ) -> artifact.Artifact:
     """An example model for the small configuration, as the README compiles it."""
     name, tasks = request.param
-    compiled = compile_model(
-        root / f"examples/fashion_mnist/{name}.onnx",
-        target=target.find("tiny"),
-        out=tmp_path_factory.mktemp("model") / "build",
-        input_kind="uint8",
-        mean=(0.2860,),
-        std=(0.3530,),
-    )
+    compiled = compile_example(root, name, tmp_path_factory.mktemp("model") / "build")
     assert compiled.program.tasks == tasks
     return compiled
 
