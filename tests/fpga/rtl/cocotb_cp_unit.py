@@ -9,7 +9,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
-from bank import Bank, give, progress, start
+from bank import LENGTH_BITS, Bank, give, progress, start
 from cocotb.triggers import ClockCycles, RisingEdge
 from numpy.typing import NDArray
 from weight_port import WeightBuffer
@@ -26,7 +26,7 @@ from intaglio.hw.iss.transfer import copy_kv
 
 CONFIG = AcceleratorConfig.model_validate_json(os.environ["CONFIG"])
 R, C, D = CONFIG.rows, CONFIG.cols, CONFIG.depth
-GATE_BITS, TOTAL_BITS, LENGTH_BITS, SLOTS = 15, 21, 11, 4
+GATE_BITS, TOTAL_BITS, SLOTS = 15, 21, 4
 EXECUTE: dict[str, Callable[[Machine, int, Descriptor, int, int], list[Write]]] = {
     "ROUTE": route,
     "MOVE_ROWS": move_rows,
