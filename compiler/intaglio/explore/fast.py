@@ -167,8 +167,7 @@ class Fast:
     def _attention(self, index: int, shape: Attend) -> None:
         config = self.config
         rows, key_rows = -(-shape.rows // config.rows), -(-shape.keys // config.rows)
-        scores = -(-shape.keys // config.cols) * shape.qk_words
-        values = -(-shape.v_words * config.depth // config.cols) * -(-shape.keys // config.depth)
+        scores, values = shape.entries(config)
         pair = scores + values
         self._take(min(shape.heads, 2) * pair)
         self.io += self.latency + TABLE

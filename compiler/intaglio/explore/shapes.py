@@ -47,6 +47,13 @@ class Attend:
     qk_words: int
     v_words: int
 
+    def entries(self, config: AcceleratorConfig) -> tuple[int, int]:
+        """Weight entries of a head's keys, and of its values: steps of the array for a row tile's scores, and half of
+        those for its results.
+        """
+        keys = -(-self.keys // config.cols) * self.qk_words
+        return keys, -(-self.v_words * config.depth // config.cols) * -(-self.keys // config.depth)
+
 
 @dataclass(frozen=True)
 class Norm:

@@ -19,7 +19,6 @@ ENTRIES = (256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 GROUPS = (128, 256, 512, 1024, 2048)
 BURSTS = (4, 8, 16, 32, 64)
 OUTSTANDING = (2, 4, 8, 16)
-MOST_KEYS = 1024
 
 ShapesOf = Callable[[int, int], Shapes]
 """The model's operations for rows and depth."""
@@ -52,7 +51,7 @@ def fitted(base: AcceleratorConfig, shapes: Shapes, changes: dict[str, Any]) -> 
         values["param_groups"] = max(_rounded(least_groups), 512)
     if "norm_channels" not in changes:
         values["norm_channels"] = 2 * shapes.norm_channels
-    if values["max_keys"] > MOST_KEYS or values["param_groups"] < least_groups:
+    if values["param_groups"] < least_groups:
         return
     try:
         config = AcceleratorConfig.model_validate(values)
@@ -75,9 +74,7 @@ def least_entries(shapes: Shapes, config: AcceleratorConfig) -> int:
         elif isinstance(shape, Mixture):
             least = max(least, *shape.steps)
         elif isinstance(shape, Attend):
-            scores = -(-shape.keys // config.cols) * shape.qk_words
-            values = -(-shape.v_words * config.depth // config.cols) * -(-shape.keys // config.depth)
-            least = max(least, min(shape.heads, 2) * (scores + values))
+            least = max(least, min(shape.heads, 2) * sum(shape.entries(config)))
     return least
 
 
