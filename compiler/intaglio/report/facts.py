@@ -263,10 +263,9 @@ def _op(
 
 
 def _spent(actions: Actions, device: Device) -> tuple[float, ...]:
-    """Millijoules by component, of DYNAMIC, that these actions take: in no time, on a device of no size."""
-    nothing = Device(device.family, 0, "none", device.memory)
-    found = energy.estimate([actions], 1e-30, 0, 0, nothing).components
-    return tuple(found.get(name, 0.0) for name in DYNAMIC)
+    """Millijoules by component, of DYNAMIC, that these actions take."""
+    found = energy.of_actions(actions, device)
+    return tuple(found[name] for name in DYNAMIC)
 
 
 def _rows(program: Sequence[Descriptor], tokens: Routings) -> list[int]:

@@ -97,7 +97,7 @@ def estimate(
     if not device.calibrated:
         deviation = float((deviation**2 + (SCALED * joules) ** 2) ** 0.5)
     mj = {_COMPONENTS[name]: 1e3 * known[name] * amount for name, amount in features.items()}
-    each = [1e3 * sum(known[n] * v for n, v in _amounts(a, device).items()) for a in actions]
+    each = [sum(of_actions(a, device, known).values()) for a in actions]
     low = max(joules - NINETY * deviation, 0.0)
     return Energy(
         1e3 * joules,
@@ -108,6 +108,14 @@ def estimate(
         each,
         _notes(device, known),
     )
+
+
+def of_actions(
+    actions: Actions, device: Device, coefficients: Coefficients | None = None
+) -> dict[str, float]:
+    """Millijoules by component that actions take, without what goes by time."""
+    known = coefficients or load()
+    return {_COMPONENTS[name]: 1e3 * known[name] * v for name, v in _amounts(actions, device).items()}
 
 
 _COMPONENTS = {
