@@ -286,6 +286,8 @@ def main() -> None:
                 synthesize(name, family, config, path)
             if path.exists():
                 samples.append(read(name, family, config, path))
+            else:
+                print(f"{path}: is not there; {name} on {family} is left out", flush=True)
     by_family = {family: [s for s in samples if s.family == family] for family in BOARDS}
     shapes = fit(by_family[SHAPES], {})
     coefficients = {family: fit(of_family, shapes) for family, of_family in by_family.items() if of_family}
