@@ -19,10 +19,11 @@ from intaglio.hw.iss import Simulator
 from intaglio.hw.iss.random_program import random_program
 from intaglio.hw.iss.routing import Routing, RoutingRecord, rows
 from intaglio.ops.reference import run
-from intaglio.simulate import SimulationReport, simulate_artifact
+from intaglio.simulate import simulate_artifact
 from intaglio.simulation.frame import Job, MemoryModel, Run, simulate_all
 from tests.cpu.networks import SMALL
 from tests.examples import compile_example
+from tests.fpga.accounting import causes_sum_up
 from tests.fpga.mixtures import ROUTINGS, Mixture, MixtureWriter
 
 TINY = PRESETS["tiny"]
@@ -65,13 +66,6 @@ def test_shipped_models(compiled: artifact.Artifact, root: Path) -> None:
         results.append(report.results.tobytes())
     # Tasks have different gates.
     assert len(set(results)) == file.tasks == EXAMPLES[compiled.program.name]
-
-
-def causes_sum_up(report: SimulationReport) -> None:
-    """Every cycle in which no step was issued has a cause."""
-    counters = report.frames.runs[0].counters
-    accounted = counters["mac_steps"] + sum(report.frames.stalls().values())
-    assert abs(counters["cycles"] - accounted) <= 0.05 * counters["cycles"]
 
 
 def accounted_for(counters: dict[str, int], file: ProgramFile, routings: Sequence[Routing]) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio import artifact, feed, target
-from intaglio.compiler import compile_model
+from intaglio import artifact, feed
 from intaglio.data import fashion_mnist, load_samples
 from intaglio.execute import Executor
 from intaglio.simulate import macs, simulate_artifact
 from intaglio.simulation.frame import MemoryModel
+from tests.examples import compile_example
+from tests.fpga.accounting import causes_sum_up
 
 IMAGES = 1000
 RTL_IMAGES = 3
@@ -21,14 +22,7 @@ RTL_IMAGES = 3
 @pytest.fixture(scope="module")
 def compiled(root: Path, tmp_path_factory: pytest.TempPathFactory) -> artifact.Artifact:
     """The example model, compiled for the small configuration as the README does it."""
-    return compile_model(
-        root / "examples/fashion_mnist/vit_qdq.onnx",
-        target=target.find("tiny"),
-        out=tmp_path_factory.mktemp("model") / "build",
-        input_kind="uint8",
-        mean=(0.2860,),
-        std=(0.3530,),
-    )
+    return compile_example(root, "vit_qdq", tmp_path_factory.mktemp("model") / "build")
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +61,9 @@ def test_every_bit_on_the_rtl(compiled: artifact.Artifact, root: Path) -> None:
 
 
 def _accounted_for(report, compiled) -> None:
-    """Every cycle has a cause, every descriptor a time, every product a step."""
+    """Cycles have causes, every descriptor has a time, every product a step."""
+    causes_sum_up(report)
     counters = report.frames.runs[0].counters
-    accounted = counters["mac_steps"] + sum(report.frames.stalls().values())
-    assert abs(counters["cycles"] - accounted) <= 0.05 * counters["cycles"]
     count = len(report.as_json()["descriptors"])
     assert count == RTL_IMAGES * len([s for s in report.frames.spans if s.image == 0])
     assert (

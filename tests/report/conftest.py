@@ -7,33 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from intaglio import artifact, target
+from intaglio import artifact
 from intaglio.backends import fpga
-from intaglio.compiler import compile_model
 from intaglio.report import Facts, Question, collect, render
 from intaglio.samples import random_inputs
-
-
-def build(root: Path, model: str, out: Path) -> artifact.Artifact:
-    """An example model as the README compiles it."""
-    return compile_model(
-        root / "examples/fashion_mnist" / model,
-        target=target.find("tiny"),
-        out=out,
-        input_kind="uint8",
-        mean=(0.2860,),
-        std=(0.3530,),
-    )
+from tests.examples import compile_example
 
 
 @pytest.fixture(scope="session")
 def example(root: Path, tmp_path_factory: pytest.TempPathFactory) -> artifact.Artifact:
-    return build(root, "vit_qdq.onnx", tmp_path_factory.mktemp("report") / "vit")
+    return compile_example(root, "vit_qdq", tmp_path_factory.mktemp("report") / "vit")
 
 
 @pytest.fixture(scope="session")
 def mixture(root: Path, tmp_path_factory: pytest.TempPathFactory) -> artifact.Artifact:
-    return build(root, "moe_tasks_qdq.onnx", tmp_path_factory.mktemp("report") / "moe")
+    return compile_example(root, "moe_tasks_qdq", tmp_path_factory.mktemp("report") / "moe")
 
 
 @pytest.fixture(scope="session")

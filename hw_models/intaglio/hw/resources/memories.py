@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.accelerator.descriptors import KINDS, UNITS
+from intaglio.accelerator.descriptors import UNITS, unit_words
 
 
 class Memory(NamedTuple):
@@ -23,21 +23,10 @@ class Memory(NamedTuple):
     style: str = ""
 
 
-ROUTED = ("ROUTE", "MOVE_ROWS", "COMBINE")
-"""Kinds of descriptor that only a configuration with experts has."""
-
-
 @cache
 def _queues(routed: bool) -> tuple[Memory, ...]:
     """The queues of the units: of a descriptor they hold the words up to the last that the unit has a field in."""
-    kinds = [kind for kind in KINDS if routed or kind.name not in ROUTED]
-    ends = {
-        unit: max(f.word + (f.width + 31) // 32 for kind in kinds if kind.unit == unit for f in kind.fields)
-        for unit in UNITS
-    }
-    # Whatever the kind, the waits end in word 5.
-    sizes = [32 * max(1 + len(UNITS), end) for end in ends.values()]
-    return tuple(Memory(1, 8, bits, bits) for bits in sizes)
+    return tuple(Memory(1, 8, bits, bits) for bits in (32 * unit_words(unit, routed) for unit in UNITS))
 
 
 RECORD_BITS = 340
