@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from intaglio.accelerator.descriptors import Descriptor
 from intaglio.backends import fpga
 from intaglio.errors import InputError, IntaglioError
-from intaglio.estimate import Estimate, device_of, estimate, memory_of, of_artifact
+from intaglio.estimate import Compiled, Estimate, device_of, estimate, memory_of, of_artifact
 from intaglio.estimate.accelerator import rows_of
 from intaglio.estimate.ops import Op, ops_of
 from intaglio.estimate.resources import Use, use
@@ -24,6 +24,7 @@ from intaglio.report.simulated import Explored, Simulation, read_explored, read_
 from intaglio.report.timing import Span, Timing
 from intaglio.routing import routed, routed_layers
 from intaglio.simulation.frame import MemoryModel
+from intaglio.target import Board
 
 if TYPE_CHECKING:
     from intaglio.artifact import Artifact
@@ -142,7 +143,10 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
     routing, source = _routing(compiled, question, simulation)
     progress("cycles, energy, resources")
     missing: list[str] = []
-    found = _estimate(artifact, compiled, memory, routing, question.task, missing)
+    model = of_artifact(artifact)
+    found = _estimate(
+        model, artifact.manifest.target, compiled.board, memory, routing, question.task, missing
+    )
     modelled = _timing(found) if found else None
     timing = modelled or (simulation.timing if simulation else None)
     used = found.use if found else _use(compiled, missing)
@@ -150,7 +154,6 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
     actions = energy.count(program, config, lambda i, _: work[i])
     products = [macs(d, count, config) for d, count in zip(program, work, strict=True)]
     joules = found.energy if found else _energy(compiled, actions, timing, used, missing)
-    model = of_artifact(artifact)
     groups = ops_of(model.ops, model.steps, program)
     device = device_of(compiled.board) if joules else None
     ops = [
@@ -197,8 +200,9 @@ def _like(question: Question, simulation: Simulation | None) -> Question:
 
 
 def _estimate(
-    artifact: Artifact,
-    compiled: fpga.Compiled,
+    model: Compiled,
+    target: str,
+    board: Board,
     memory: MemoryModel,
     routing: Sequence[RoutedLayer],
     task: int,
@@ -207,7 +211,7 @@ def _estimate(
     """What the models say, of the image whose routing is known; `missing` says why, if they do not."""
     tokens: Routings | Assumption = [layer.tokens for layer in routing] if routing else "uniform"
     try:
-        return estimate(of_artifact(artifact), artifact.manifest.target, compiled.board, memory, tokens, task)
+        return estimate(model, target, board, memory, tokens, task)
     except InputError as error:
         missing.append(f"Modelled cycles, and what follows from them, are not shown: {error}")
         return None
