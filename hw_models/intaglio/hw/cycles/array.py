@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import ceil
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import UNITS
@@ -265,6 +266,16 @@ class Array:
         progress = self.machine.progress
         return all(base + step * head <= len(progress[unit].times) for unit, base, step in job.waits)
 
+    def _wait(self, job: Job, head: int, until: int) -> clock.Steps:
+        """Look every `SOON` cycles whether it is known when a head's waits are met, at most until a cycle.
+
+        Looks before the next event would find what this one does.
+        """
+        time = self.machine.clock
+        while time.now < until and not self._known(job, head):
+            looks = max(ceil((time.next() - time.now) / SOON), 1)
+            yield min(float(until), time.now + looks * SOON)
+
     def _attention(self, job: Job, start: int) -> clock.Steps:
         """Q.K and A.V of all heads' row tiles: each when it can, Q.K first unless it is far ahead."""
         machine, d, config = self.machine, job.d, self.machine.config
@@ -282,14 +293,9 @@ class Array:
             if planned < total and planned - done < PENDING:
                 qk = cycle
                 if planned % tiles == 0:
-                    while (
-                        av is not None
-                        and not self._known(job, planned // tiles)
-                        and machine.clock.now < max(av, cycle)
-                    ):
-                        # What comes first is not known before the exponentials are ready.
-                        yield min(float(max(av, cycle)), machine.clock.now + SOON)
-                    if self._known(job, planned // tiles) or av is None:
+                    if av is not None:
+                        yield from self._wait(job, planned // tiles, max(av, cycle))
+                    if av is None or self._known(job, planned // tiles):
                         met = yield from machine.met(job, planned // tiles, test)
                         qk = met + MET
                     else:

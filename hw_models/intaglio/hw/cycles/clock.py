@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from heapq import heappop, heappush
+
+Action = Callable[[], None]
 
 Wait = tuple["Series", int] | float
 """What a process yields: an element of a series that it needs, or the cycle at which it goes on."""
@@ -13,47 +17,77 @@ Steps = Generator[Wait, None, None]
 
 
 class Clock:
-    """Runs actions in the order of their cycles."""
+    """Runs actions in the order of their cycles; those of the same cycle in the order in which they were asked for."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._later: list[tuple[float, int, Action]] = []  # a heap
+        self._now: deque[Action] = (
+            deque()
+        )  # after what the heap has for this cycle, which was asked for before
         self._count = 0
 
-    def at(self, time: float, action: Callable[[], None]) -> None:
+    def at(self, time: float, action: Action) -> None:
         """Run `action` at a cycle, or now if that is over."""
-        self._count += 1
-        heappush(self._heap, (max(time, self.now), self._count, action))
+        if time > self.now:
+            self._count += 1
+            heappush(self._later, (time, self._count, action))
+        else:
+            self._now.append(action)
+
+    def soon(self, action: Action) -> None:
+        """Run `action` in this cycle, after all that was asked for before."""
+        self._now.append(action)
+
+    def next(self) -> float:
+        """The first cycle from now on in which anything may change."""
+        return self.now if self._now or not self._later else self._later[0][0]
 
     def run(self) -> None:
         """Until nothing is left to do."""
-        while self._heap:
-            self.now, _, action = heappop(self._heap)
-            action()
+        later, now = self._later, self._now
+        while later or now:
+            if now and not (later and later[0][0] <= self.now):
+                now.popleft()()
+            else:
+                self.now, _, action = heappop(later)
+                action()
 
     def start(self, process: Steps) -> None:
         """Begin a process."""
-        self.at(self.now, lambda: self._resume(process))
+        self.soon(_Process(self, process).resume)
 
-    def _resume(self, process: Steps) -> None:
-        """Let a process run until what it needs is not known yet."""
-        for wait in process:
-            if isinstance(wait, tuple):
-                series, index = wait
-                if index < len(series.times):
-                    continue
-                series.call(index, lambda: self.at(self.now, lambda: self._resume(process)))
-            else:
-                self.at(wait, lambda: self._resume(process))
-            return
+
+class _Process:
+    """A process and how it goes on."""
+
+    __slots__ = ("_clock", "_resume", "_steps", "_wake")
+
+    def __init__(self, clock: Clock, steps: Steps) -> None:
+        self._clock, self._steps = clock, steps
+        self._resume: Action = self.resume
+        self._wake: Action = partial(clock.soon, self._resume)
+
+    def resume(self) -> None:
+        """Run until what the process needs is not known yet."""
+        for wait in self._steps:
+            if not isinstance(wait, tuple):
+                self._clock.at(wait, self._resume)
+                return
+            series, index = wait
+            if index >= len(series.times):
+                series.call(index, self._wake)
+                return
 
 
 class Series:
     """Cycles at which something happened for the first, second, ... time; they may be known in advance."""
 
+    __slots__ = ("_count", "_waiting", "times")
+
     def __init__(self) -> None:
         self.times: list[int] = []
-        self._waiting: list[tuple[int, int, Callable[[], None]]] = []
+        self._waiting: list[tuple[int, int, Action]] = []
         self._count = 0
 
     def append(self, time: int) -> None:
@@ -62,7 +96,7 @@ class Series:
         while self._waiting and self._waiting[0][0] < len(self.times):
             self._waiting.pop(0)[2]()
 
-    def call(self, index: int, action: Callable[[], None]) -> None:
+    def call(self, index: int, action: Action) -> None:
         """Call `action` once element `index` is known."""
         self._count += 1
         insort(self._waiting, (index, self._count, action))

@@ -207,11 +207,11 @@ def split(address: int, beats: int, config: AcceleratorConfig) -> list[int]:
     """Beats of the bursts of a command: at most `burst`, none across a page."""
     bursts = []
     while beats:
-        room = (PAGE - address % PAGE) // config.depth
-        size = min(config.burst, beats, room)
-        bursts.append(size)
-        address += size * config.depth
-        beats -= size
+        here = min((PAGE - address % PAGE) // config.depth, beats)
+        whole, rest = divmod(here, config.burst)
+        bursts += [config.burst] * whole + [rest] * (rest > 0)
+        address += here * config.depth
+        beats -= here
     return bursts
 
 
