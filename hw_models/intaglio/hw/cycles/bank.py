@@ -41,16 +41,29 @@ class Usage:
         """Those that may reach beyond cycle `start`, in order of their starts."""
         at = max(bisect_right(self._starts, start) - 2, 0)
         for begin, width, period, count in self._runs[at:]:
-            for number in range(count):
+            over = max((start - begin - width) // period + 1, 0) if period else 0
+            for number in range(over, count):
                 yield begin + number * period, begin + number * period + width
+
+
+def idle(usages: Sequence[Usage], start: int) -> bool:
+    """Whether nothing is known to be taken from cycle `start` on."""
+    for usage in usages:  # noqa: SIM110 - `all` takes three times as long
+        if usage.end > start:
+            return False
+    return True
+
+
+def taken(usages: Sequence[Usage], start: int) -> Iterator[Interval]:
+    """Intervals of all usages that may reach beyond cycle `start`, in order of their starts."""
+    busy = [usage.intervals(start) for usage in usages if usage.end > start]
+    return busy[0] if len(busy) == 1 else merge(*busy)
 
 
 def free(usages: Sequence[Usage], start: int, count: int) -> list[Interval]:
     """Where `count` accesses go that take every cycle from `start` on which no usage has."""
-    if all(usage.end <= start for usage in usages):
-        return [(start, start + count)]
     found, time = [], start
-    for begin, end in merge(*(usage.intervals(start) for usage in usages)):
+    for begin, end in taken(usages, start):
         if end <= time:
             continue
         if begin - time >= count:
@@ -67,14 +80,14 @@ def served(usages: Sequence[Usage], start: int, end: int, count: int) -> int:
 
     Each waits for the ones before and for a cycle that no usage takes.
     """
-    if all(usage.end <= start for usage in usages):
+    if idle(usages, start):
         return max(start + count - 1, end)
     spacing = (end - start) / max(count - 1, 1)
     last = free(usages, start, count)[-1][1] - 1
     if spacing <= 1:
         return last
     last = max(last, free(usages, end, 1)[-1][1] - 1)
-    for begin, _ in merge(*(usage.intervals(start) for usage in usages)):
+    for begin, _ in taken(usages, start):
         if begin >= end:
             break
         if begin > start:

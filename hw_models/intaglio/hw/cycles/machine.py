@@ -99,10 +99,10 @@ class Machine:
     def granted(self, others: Sequence[Usage], start: int, end: int, count: int) -> Steps:
         """When the last of `count` accesses to a port is made, wanted from `start` to `end`; `others` go first."""
         while True:
-            versions = [usage.version for usage in others]
             last = served(others, start, end, count)
             if last <= self.clock.now + SOON:
                 return last
+            versions = [usage.version for usage in others]
             yield last
             if versions == [usage.version for usage in others]:
                 return last

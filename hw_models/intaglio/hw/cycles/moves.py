@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from heapq import merge
 
-from intaglio.hw.cycles.bank import Interval, Usage
+from intaglio.hw.cycles.bank import Interval, Usage, taken
 
 WAITING = 5
 """Words read and not yet written, at most."""
@@ -24,8 +23,7 @@ class Cursor:
     """Cycles in which a port is free, asked for in order."""
 
     def __init__(self, usages: Sequence[Usage], start: int) -> None:
-        busy = [usage.intervals(start) for usage in usages if usage.end > start]
-        self._busy = merge(*busy)
+        self._busy = taken(usages, start)
         self._next = next(self._busy, (FOREVER, FOREVER))
 
     def free(self, time: int) -> Interval:
