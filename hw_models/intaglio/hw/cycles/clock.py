@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator
-from functools import partial
 from heapq import heappop, heappush
 
 Action = Callable[[], None]
@@ -22,9 +21,8 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
         self._later: list[tuple[float, int, Action]] = []  # a heap
-        self._now: deque[Action] = (
-            deque()
-        )  # after what the heap has for this cycle, which was asked for before
+        self._now: deque[Action] = deque()
+        """After what the heap has for this cycle, which was asked for before."""
         self._count = 0
 
     def at(self, time: float, action: Action) -> None:
@@ -61,23 +59,24 @@ class Clock:
 class _Process:
     """A process and how it goes on."""
 
-    __slots__ = ("_clock", "_resume", "_steps", "_wake")
+    __slots__ = ("_clock", "_steps")
 
     def __init__(self, clock: Clock, steps: Steps) -> None:
         self._clock, self._steps = clock, steps
-        self._resume: Action = self.resume
-        self._wake: Action = partial(clock.soon, self._resume)
 
     def resume(self) -> None:
         """Run until what the process needs is not known yet."""
         for wait in self._steps:
             if not isinstance(wait, tuple):
-                self._clock.at(wait, self._resume)
+                self._clock.at(wait, self.resume)
                 return
             series, index = wait
             if index >= len(series.times):
                 series.call(index, self._wake)
                 return
+
+    def _wake(self) -> None:
+        self._clock.soon(self.resume)
 
 
 class Series:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, MutableMapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import Protocol
@@ -65,7 +66,7 @@ class Burst:
         self.start = self.finish = 0.0
         self.first = self.last = 0
         self.shared = False
-        self.kinks: list[tuple[float, float]] = []
+        self.kinks: Sequence[tuple[float, float]] = ()
 
 
 SAVED = 1.0
@@ -90,11 +91,7 @@ class Server:
     @property
     def spacing(self) -> float:
         """Cycles from a beat of a port in service to its next."""
-        return max(1.0, sum(port.width for port in self._ends) / self.capacity)
-
-    def serves(self, port: Port) -> bool:
-        """Whether a port is in service."""
-        return port in self._ends
+        return max(1.0, self._width / self.capacity)
 
     def _advance(self) -> None:
         time = self.clock.now - self._last
@@ -105,21 +102,24 @@ class Server:
     def _share(self) -> None:
         """The rate from now on, and the next time that something changes."""
         self._plan += 1
-        self._width = sum(port.width for port in self._ends)
-        if not self._width:
+        if not self._ends:
             return
         lack = self._width - self.capacity
         whole = lack <= 0 or self._saved > NOTHING
         rate = 1.0 if whole else self.capacity / self._width
         if rate != self._rate:
-            self._rate = rate
-            for port, end in self._ends.items():
-                port.flight[0].kinks.append((self.clock.now, end - self._work))
-        time = (min(self._ends.values()) - self._work) / self._rate
+            self._turn(rate)
+        time = (min(self._ends.values()) - self._work) / rate
         if whole and lack > 0:
             time = min(time, self._saved / lack)
-        plan = self._plan
-        self.clock.at(self.clock.now + time, lambda: self._change(plan))
+        self.clock.at(self._last + time, partial(self._change, self._plan))
+
+    def _turn(self, rate: float) -> None:
+        """Another rate, in the middle of bursts."""
+        self._rate = rate
+        for port, end in self._ends.items():
+            burst = port.flight[0]
+            burst.kinks = (*burst.kinks, (self._last, end - self._work))
 
     def enter(self, port: Port) -> None:
         """A port has a burst that may be served now.
@@ -128,9 +128,11 @@ class Server:
         until there is bandwidth for a beat; its last one is followed by none: so much it is ahead of an equal share.
         """
         self._advance()
-        width, capacity = self._width + port.width, self.capacity
+        alone = not self._ends
+        self._width += port.width
+        width, capacity = self._width, self.capacity
         turns = width / 2 + ((1 - capacity) / 2 if capacity < 1 else 1 - capacity)
-        self._begin(port, max(turns, 0.0) / width if self._width else 0.0)
+        self._begin(port, 0.0 if alone else max(turns, 0.0) / width)
         self._share()
 
     def _begin(self, port: Port, lead: float = 0.0) -> None:
@@ -145,18 +147,20 @@ class Server:
         if plan != self._plan:
             return
         self._advance()
-        now, shared = self.clock.now, self._width > self.capacity
+        now, shared = self._last, self._width > self.capacity
         done = [port for port, end in self._ends.items() if end <= self._work + NOTHING]
         for port in done:
             burst = port.flight.popleft()
             burst.finish, burst.shared = now, shared
             burst.first = ceil(burst.start - NOTHING)
             burst.last = ceil(now - NOTHING) - 1
-            if port.flight and port.flight[0].due <= now:
+            goes_on = len(port.flight) > 0 and port.flight[0].due <= now
+            if goes_on:
                 self._begin(port)
             else:
                 del self._ends[port]
-            port.served(burst)
+                self._width -= port.width
+            port.served(burst, goes_on)
         self._share()
 
 
@@ -195,11 +199,11 @@ class Port:
         self._entering, self._active = False, True
         self.server.enter(self)
 
-    def served(self, burst: Burst) -> None:
+    def served(self, burst: Burst, goes_on: bool) -> None:
         """The server is done with a burst; it goes on with the next one if that is due."""
-        self._active = self.server.serves(self)
+        self._active = goes_on
         self._served(burst)
-        if not self._active:
+        if not goes_on:
             self._enter()
 
 
@@ -232,17 +236,19 @@ class ReadEngine:
         width: int = 1,
         begun: Callable[[Burst], None] = lambda _: None,
     ) -> None:
-        self.config, self.latency = config, latency
+        self.latency = latency
         self.port = Port(clock, server, width, self._served, begun)
         self.requested = Series()
         """Per command: the cycle that decided on its last burst."""
         self._taken = taken
         self._todo: deque[tuple[int, float, bool]] = deque()
         self._next = 0.0  # no request before
-        self._issued = self._beats = 0
-        self._credits: list[int] = []
-        self._freed: list[tuple[int, int]] = []  # beats taken so far, and when there is room for others
-        self._at = 0
+        self._credits = deque([0] * config.outstanding)
+        """Of bursts to come: the cycle from which one may be requested."""
+        self._beats = 0  # requested
+        self._room = config.outstanding * config.burst  # for beats, those requested included
+        self._rooms = deque([(self._room, 0)])
+        """Room that there is or will be, and from which cycle on, as far as beats to come may need it."""
 
     def command(self, time: int, bursts: list[int]) -> None:
         """A command that is handed over in cycle `time`: beats of its bursts."""
@@ -253,31 +259,23 @@ class ReadEngine:
 
     def free(self, beats: int, time: int) -> None:
         """`beats` more were taken, the last of them in cycle `time`."""
-        before = self._freed[-1][0] if self._freed else 0
-        self._freed.append((before + beats, time + ROOM))
+        self._room += beats
+        self._rooms.append((self._room, time + ROOM))
         self._issue()
 
     def _issue(self) -> None:
         """Request all bursts for which credit and room are known."""
-        places = self.config.outstanding * self.config.burst
-        while self._todo:
-            beats, earliest, last = self._todo[0]
-            time = max(earliest, self._next)
-            ahead = self._issued - self.config.outstanding
-            if ahead >= 0:
-                if ahead >= len(self._credits):
-                    return
-                time = max(time, self._credits[ahead])
-            need = self._beats + beats - places
-            if need > 0:
-                while self._at < len(self._freed) and self._freed[self._at][0] < need:
-                    self._at += 1
-                if self._at == len(self._freed):
-                    return
-                time = max(time, self._freed[self._at][1])
-            self._todo.popleft()
-            self._issued += 1
-            self._beats += beats
+        todo, rooms = self._todo, self._rooms
+        while todo and self._credits:
+            beats, earliest, last = todo[0]
+            need = self._beats + beats
+            while rooms and rooms[0][0] < need:
+                rooms.popleft()
+            if not rooms:
+                return
+            todo.popleft()
+            time = max(earliest, self._next, self._credits.popleft(), rooms[0][1])
+            self._beats = need
             self._next = time + NEXT_BURST
             self.port.request(beats, time + TO_MEMORY + self.latency)
             if last:
