@@ -54,6 +54,16 @@ def test_dyadic_within_shortens_the_multiplier_to_keep_the_product_below_2_to_th
         arith.dyadic_within(1e-9, 24, 1 << 49)
 
 
+@given(st.lists(st.tuples(st.floats(1e-25, 2.0**6), st.integers(0, 2**43)), min_size=1, max_size=20))
+def test_dyadics_are_those_of_every_ratio_and_bound(pairs: list[tuple[float, int]]) -> None:
+    multipliers, shifts = arith.dyadics_within(
+        np.array([r for r, _ in pairs]), 17, np.array([b for _, b in pairs])
+    )
+    assert [*zip(multipliers.tolist(), shifts.tolist(), strict=True)] == [
+        arith.dyadic_within(ratio, 17, bound) for ratio, bound in pairs
+    ]
+
+
 def test_requantize_refuses_to_wrap() -> None:
     with pytest.raises(OverflowError, match="reaches 2\\^62"):
         arith.requantize(np.array([1 << 40]), np.array([1 << 23]), 40, 0, "int8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,18 +77,8 @@ def dyadic(ratio: float, bits: int, max_shift: int = MAX_SHIFT) -> tuple[int, in
     The relative error is at most 2^-bits. A ratio that needs a larger shift gives (0, 1). Raises ValueError for a
     ratio that is not positive and finite, or is too large for a shift of 1.
     """
-    if not (math.isfinite(ratio) and ratio > 0):
-        raise ValueError(f"dyadic: ratio must be positive and finite, not {ratio!r}.")
-    fraction, exponent = math.frexp(ratio)
-    multiplier = int(np.rint(math.ldexp(fraction, bits)))
-    if multiplier == 1 << bits:
-        multiplier, exponent = multiplier >> 1, exponent + 1
-    shift = bits - exponent
-    if shift < 1:
-        raise ValueError(
-            f"dyadic: ratio {ratio!r} is too large for a {bits}-bit multiplier with a shift of at least 1."
-        )
-    return (multiplier, shift) if shift <= max_shift else (0, 1)
+    multiplier, shift = _dyadic(np.array([ratio], np.float64), np.array([bits]), max_shift)
+    return int(multiplier[0]), int(shift[0])
 
 
 def dyadic_within(ratio: float, bits: int, bound: int) -> tuple[int, int]:
@@ -97,12 +86,39 @@ def dyadic_within(ratio: float, bits: int, bound: int) -> tuple[int, int]:
 
     Raises ValueError if fewer than ``bits - 6`` are left: the result would not be accurate to 1 LSB.
     """
-    allowed = min(bits, PRODUCT_BITS - bound.bit_length())
-    if allowed < bits - 6:
+    multiplier, shift = dyadics_within(np.array([ratio], np.float64), bits, np.array([bound], np.int64))
+    return int(multiplier[0]), int(shift[0])
+
+
+def dyadics_within(ratios: NDArray[np.float64], bits: int, bounds: Int64) -> tuple[Int64, Int64]:
+    """`dyadic_within` of every ratio and bound, [N] each: multipliers and shifts, int64 [N]."""
+    allowed = np.minimum(bits, PRODUCT_BITS - bit_length(np.maximum(bounds, 1)))
+    if allowed.min(initial=bits) < bits - 6:
+        wide = int(allowed.argmin())
         raise ValueError(
-            f"dyadic: accumulators up to {bound} leave {allowed} bits for the multiplier; {bits} are wanted."
+            f"dyadic: accumulators up to {bounds[wide]} leave {allowed[wide]} bits for the multiplier; "
+            f"{bits} are wanted."
         )
-    return dyadic(ratio, allowed)
+    return _dyadic(ratios, allowed, MAX_SHIFT)
+
+
+def _dyadic(ratios: NDArray[np.float64], bits: Int64, max_shift: int) -> tuple[Int64, Int64]:
+    """`dyadic` element by element."""
+    wrong = ~(np.isfinite(ratios) & (ratios > 0))
+    if wrong.any():
+        raise ValueError(f"dyadic: ratio must be positive and finite, not {float(ratios[wrong][0])!r}.")
+    fraction, exponent = np.frexp(ratios)
+    multiplier = np.rint(np.ldexp(fraction, bits)).astype(np.int64)
+    carried = multiplier == np.int64(1) << bits
+    multiplier, shift = multiplier >> carried, bits - exponent - carried
+    if (shift < 1).any():
+        large = int(shift.argmin())
+        raise ValueError(
+            f"dyadic: ratio {float(ratios[large])!r} is too large for a {bits[large]}-bit multiplier with a shift of "
+            "at least 1."
+        )
+    fits = shift <= max_shift
+    return np.where(fits, multiplier, 0), np.where(fits, shift, 1)
 
 
 def shared_shift(ratios: Sequence[float] | NDArray[np.float64], bits: int) -> int:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from intaglio.ops import add, table
 from intaglio.ops.arith import (
     accumulator,
-    clamp,
-    dyadic_within,
+    dyadics_within,
     exact_matmul,
     multiplier_bits,
     peak,
@@ -140,21 +139,26 @@ def parameters(
     `weight`: integers [N, K], zero point already subtracted; `weight_scale`: [N] or scalar; `bias`: real, float64 [N].
     Raises ValueError where weights do not fit int16 or no multiplier of enough bits fits the accumulator.
     """
-    weight = np.asarray(weight, np.int64)
-    if weight.ndim != 2 or not np.array_equal(clamp(weight, "int16"), weight):
+    weight = np.asarray(weight)
+    if weight.ndim != 2 or not _holds("int16", weight):
         raise ValueError(f"linear: weight must be [N, K] within int16, not shape {list(weight.shape)}.")
     ratio = np.broadcast_to(np.asarray(weight_scale, np.float64), weight.shape[:1]) * x.scale / out.scale
-    weight, ratio = _drop_negligible(weight, ratio, x)
-    bias_int = _integer_bias(weight, ratio, bias, x, out)
-    largest = max(-x.minimum, x.maximum) * np.abs(weight).sum(axis=1) + np.abs(bias_int)
-    bits = multiplier_bits(out.dtype)
-    pairs = [dyadic_within(float(r), bits, int(bound)) for r, bound in zip(ratio, largest, strict=True)]
+    total = weight.sum(axis=1, dtype=np.int64)
+    magnitude = 2 * np.maximum(weight, 0).sum(axis=1, dtype=np.int64) - total  # |w| = 2 max(w, 0) - w
+    # Pruned channels have weight scales near zero: they get a step of the accumulator that holds any bias.
+    dead = magnitude * x.reach * ratio < _NEGLIGIBLE
+    if dead.any():
+        weight, ratio = np.where(dead[:, None], 0, weight), np.where(dead, _NEGLIGIBLE, ratio)
+        total, magnitude = np.where(dead, 0, total), np.where(dead, 0, magnitude)
+    bias_int = _integer_bias(total, magnitude, ratio, bias, x, out)
+    largest = max(-x.minimum, x.maximum) * magnitude + np.abs(bias_int)
+    multiplier, shift = dyadics_within(ratio, multiplier_bits(out.dtype), largest)
     acc_dtype = accumulator(int(largest.max(initial=0)))
     constants = [
-        weight.astype("int8" if np.array_equal(clamp(weight, "int8"), weight) else "int16"),
+        weight.astype("int8" if _holds("int8", weight) else "int16", copy=False),
         bias_int.astype(acc_dtype),
-        np.array([m for m, _ in pairs], np.int32),
-        np.array([s for _, s in pairs], np.int32),
+        multiplier.astype(np.int32),
+        shift.astype(np.int32),
     ]
     attrs: dict[str, Any] = {"acc_dtype": acc_dtype, "zero_point": out.zero_point, "dtype": out.dtype}
     return Built(constants, attrs | {"has_table": 0, "has_residual": 0})
@@ -184,24 +188,27 @@ def with_tasks(built: Sequence[Built]) -> Built:
     return Built(stacked.constants, stacked.attrs | {"has_task": 1})
 
 
-def _drop_negligible(weight: Array, ratio: Array, x: Grid) -> tuple[Array, Array]:
-    """Zero the rows that cannot move the output, and give them an accumulator step that holds any bias.
+def _holds(dtype: str, values: Array) -> bool:
+    """Whether integers of `dtype` hold all of `values`."""
+    if np.can_cast(values.dtype, dtype):
+        return True
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= values.min(initial=0) and values.max(initial=0) <= limits.max)
 
-    Pruned channels have weight scales near zero; their bias in accumulator steps would exceed 64 bits.
+
+def _integer_bias(
+    total: Array, magnitude: Array, ratio: Array, bias: Array | None, x: Grid, out: Grid
+) -> Array:
+    """Bias in accumulator steps with x's zero point folded in; a bias that always saturates is clipped.
+
+    `total`, `magnitude` [N]: sums of a row's weights and of their absolute values.
     """
-    influence = np.abs(weight).sum(axis=1) * x.reach * ratio
-    dead = influence < _NEGLIGIBLE
-    return np.where(dead[:, None], 0, weight), np.where(dead, _NEGLIGIBLE, ratio)
-
-
-def _integer_bias(weight: Array, ratio: Array, bias: Array | None, x: Grid, out: Grid) -> Array:
-    """Bias in accumulator steps with x's zero point folded in; a bias that always saturates is clipped."""
     steps = np.zeros(len(ratio))
     if bias is not None:
         steps = np.rint(np.asarray(bias, np.float64) / out.scale / ratio)
     span = 2.0 * (out.maximum - out.minimum + 1)
-    limit = np.minimum(np.abs(weight).sum(axis=1) * x.reach + span / ratio, 2.0**61)
-    return np.asarray(np.clip(steps, -limit, limit).astype(np.int64) - x.zero_point * weight.sum(axis=1))
+    limit = np.minimum(magnitude * x.reach + span / ratio, 2.0**61)
+    return np.asarray(np.clip(steps, -limit, limit).astype(np.int64) - x.zero_point * total)
 
 
 def _flags(attrs: Attrs) -> tuple[int, int]:

@@ -119,16 +119,16 @@ def _centred(integers: Array, zero: Array) -> Array:
 
 
 def _channel_scale(scale: Array, shape: tuple[int, ...], axis: int) -> Real:
-    if scale.size == 1:
-        return np.full(shape[axis], float(scale.reshape(())), np.float64)
-    rows = np.moveaxis(np.broadcast_to(scale, shape), axis, 0).reshape(shape[axis], -1)
-    full = rows.astype(np.float64)
-    if (full != full[:, :1]).any():
+    """One scale per index of `axis`, of scales that broadcast to `shape`."""
+    aligned = scale.astype(np.float64).reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
+    rows = np.moveaxis(aligned, axis, 0)
+    rows = rows.reshape(len(rows), -1)
+    if (rows != rows[:, :1]).any():
         raise RefusedError(
             "has weights quantized along the axis that is summed over; "
             "quantize them per output channel or per tensor"
         )
-    return full[:, 0].copy()
+    return np.broadcast_to(rows[:, 0], shape[axis]).copy()
 
 
 def layer_norm(walk: Walk, bound: Bound) -> Value:
