@@ -9,6 +9,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GenericConst
+from tvm.relax.expr import _update_type
 
 Binding = tuple[relax.Var, relax.Expr]
 Array = NDArray[Any]
@@ -68,7 +69,7 @@ def op_name(value: relax.Expr | None) -> str:
 
 
 def substitute(value: relax.Expr, mapping: Mapping[relax.Var, relax.Expr]) -> relax.Expr:
-    """`value` with its variables replaced."""
+    """`value` with its variables replaced by expressions of the same types, which it therefore keeps."""
     if isinstance(value, relax.Var):
         return mapping.get(value, value)
     if isinstance(value, relax.Tuple):
@@ -76,7 +77,9 @@ def substitute(value: relax.Expr, mapping: Mapping[relax.Var, relax.Expr]) -> re
     if isinstance(value, relax.TupleGetItem):
         return relax.TupleGetItem(substitute(value.tuple_value, mapping), value.index)
     if isinstance(value, relax.Call):
-        return relax.Call(value.op, [substitute(a, mapping) for a in value.args], value.attrs, value.ty_args)
+        call = relax.Call(value.op, [substitute(a, mapping) for a in value.args], value.attrs, value.ty_args)
+        _update_type(call, value.ty)
+        return call
     return value
 
 
