@@ -253,6 +253,8 @@ class _Lowering:
             return np.pad(given, ((0, 0), (0, extra)))
         position = {int(c): i for i, c in reversed(list(enumerate(a.columns))) if c >= 0}
         index = np.array([position[int(c)] for c in product.source.columns])
+        if np.array_equal(index, np.arange(len(a.columns))):
+            return given.copy()
         if len(set(index.tolist())) == len(index):
             weight = np.zeros((len(given), len(a.columns)), given.dtype)
             weight[:, index] = given

@@ -119,29 +119,33 @@ class _Tracer:
     def _producer(self, code: int) -> Producer | Array:
         return self.producers[code >> SHIFT]
 
-    def _split(self, step: Step, name: str, codes: Ints) -> tuple[Producer, Ints, Ints]:
-        """Producer, row and channel of every element of `codes`."""
-        numbers = codes >> SHIFT
-        producer = self.producers[int(numbers.min())]
-        if numbers.min() != numbers.max() or not isinstance(producer, Producer):
+    def _source(self, step: Step, name: str, codes: Ints) -> Producer:
+        """The one producer of all of `codes`."""
+        low, high = _span(codes)
+        producer = self.producers[low]
+        if low != high or not isinstance(producer, Producer):
             raise refusal(step, f"its operand {name!r} is put together from several tensors")
-        rows, channels = np.divmod(codes & ((1 << SHIFT) - 1), producer.channels)
-        return producer, rows, channels
+        return producer
 
     def _operand(self, step: Step, codes: Ints, name: str) -> Operand:
         """`codes` [.., K] as rows and columns of one producer."""
         flat = self._merge(codes.reshape(-1, codes.shape[-1]))
-        producer, rows, channels = self._split(step, name, flat)
-        if (rows != rows[:, :1]).any() or (channels != channels[:1]).any():
+        producer = self._source(step, name, flat)
+        rows, first = np.divmod(flat[:, 0] & ((1 << SHIFT) - 1), producer.channels)
+        row, columns = np.divmod(flat[0] & ((1 << SHIFT) - 1), producer.channels)
+        regular = np.array_equal(flat, flat[:, :1] + (flat[0] - flat[0, 0]))
+        if not regular or (first != first[0]).any() or (row != row[0]).any():
             raise refusal(step, f"its operand {name!r} mixes tokens and channels in one row")
-        return Operand(producer, rows[:, 0], channels[0])
+        return Operand(producer, rows, columns)
 
     def _merge(self, codes: Ints) -> Ints:
         """Constant rows of `codes` [T, C] beside those of one producer become rows of that producer."""
-        numbers = codes[:, 0] >> SHIFT
-        computed = [n for n in np.unique(numbers) if isinstance(self.producers[n], Producer)]
         constant = self._constant(codes).all(axis=1)
-        if len(computed) != 1 or not constant.any():
+        if not constant.any():
+            return codes
+        numbers = np.unique(codes[:, 0] >> SHIFT)
+        computed = [n for n in numbers if isinstance(self.producers[n], Producer)]
+        if len(computed) != 1:
             return codes
         producer = self.producers[int(computed[0])]
         assert isinstance(producer, Producer)
@@ -172,6 +176,9 @@ class _Tracer:
 
     def _constant(self, codes: Ints) -> Array:
         """Which elements are constants."""
+        low, high = _span(codes)
+        if low == high:
+            return np.broadcast_to(isinstance(self.producers[low], np.ndarray), codes.shape)
         constant = np.array([isinstance(producer, np.ndarray) for producer in self.producers])
         return np.asarray(constant[codes >> SHIFT])
 
@@ -243,7 +250,7 @@ class _Tracer:
             return self._define(table[self._values(codes) + 128], codes.shape)
         if step.inputs[0] in self.raw:
             raise refusal(step, "it reads the image")
-        producer, _, _ = self._split(step, step.inputs[0], codes)
+        producer = self._source(step, step.inputs[0], codes)
         if not isinstance(producer, Product) or producer.addend is not None or producer.wide:
             raise refusal(step, f"a table runs only on the result of a linear, not of {producer.step.op}")
         if producer.constants:
@@ -276,13 +283,14 @@ class _Tracer:
         constant = np.asarray(self._constant(a).all(axis=1))
         if constant.all() or (constant.any() and not self._constant(b).all()):
             return False
-        numbers = np.unique(a[~constant] >> SHIFT)
-        producer = self.producers[int(numbers[0])]
-        natural = (a[~constant] & ((1 << SHIFT) - 1)) % a.shape[1] == np.arange(a.shape[1])
+        computed = a[~constant] if constant.any() else a
+        low, high = _span(computed)
+        producer = self.producers[low]
+        natural = (computed & ((1 << SHIFT) - 1)) % a.shape[1] == np.arange(a.shape[1])
         free = isinstance(producer, Sum) and producer.addend is None and not producer.constants
         if isinstance(producer, Mixture) and self._constant(b).any():
             return False
-        return bool(free and len(numbers) == 1 and producer.channels == a.shape[1] and natural.all())  # type: ignore[union-attr]
+        return bool(free and low == high and producer.channels == a.shape[1] and natural.all())  # type: ignore[union-attr]
 
     def _residual(
         self, step: Step, main: Operand, other: Operand, attrs: Any, shape: tuple[int, ...]
@@ -359,6 +367,11 @@ class _Tracer:
         codes = self._get(name)
         _, heads, tokens, depth = codes.shape
         return self._operand(step, codes[0].transpose(1, 0, 2).reshape(tokens, heads * depth), name)
+
+
+def _span(codes: Ints) -> tuple[int, int]:
+    """The lowest and the highest number of a producer among `codes`."""
+    return int(codes.min()) >> SHIFT, int(codes.max()) >> SHIFT
 
 
 _CPU = "compile for target cpu or c"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from intaglio.accelerator.config import AcceleratorConfig
@@ -43,17 +41,18 @@ class Tracker:
 
     def _drop_implied(self, needed: Ints, own: int) -> None:
         """Clear what the unit's earlier waits, or waits for other units, make certain anyway."""
-        for unit in range(len(UNITS)):
-            implied = self._certain(
-                np.delete(needed, unit, axis=0), [u for u in range(len(UNITS)) if u != unit]
-            )
-            implied = np.maximum(implied, self.started[own])
+        for unit in np.flatnonzero(needed.any(axis=1)):
+            others = needed.copy()
+            others[unit] = 0
+            implied = np.maximum(self._certain(others), self.started[own])
             needed[unit][needed[unit] <= implied[:, unit]] = 0
 
-    def _certain(self, waited: Ints, units: Sequence[int]) -> Ints:
+    def _certain(self, waited: Ints) -> Ints:
         """What is certain [points, units] after waiting for progress `waited` [units, points]."""
-        known = [self.known[unit][progress] for unit, progress in zip(units, waited, strict=True)]
-        return np.asarray(np.maximum.accumulate(np.maximum.reduce(known), axis=0))
+        certain = np.zeros(waited.shape[::-1], np.int64)
+        for unit in np.flatnonzero(waited.any(axis=1)):
+            np.maximum(certain, self.known[unit][waited[unit]], out=certain)
+        return np.asarray(np.maximum.accumulate(certain, axis=0))
 
     def _learn(self, node: Node, own: int, points: int) -> None:
         """What the waits of a descriptor make certain when it is done; waits for later ones add nothing."""
@@ -61,7 +60,7 @@ class Tracker:
         for name, (base, step) in node.waits.items():
             unit = UNITS.index(name)
             waited[unit] = np.minimum(base + step * np.arange(points), self.progress[unit])
-        certain = np.maximum(self._certain(waited, range(len(UNITS))), self.started[own])
+        certain = np.maximum(self._certain(waited), self.started[own])
         self.started[own] = certain[-1]
         ends = np.maximum(np.repeat(certain, node.substeps // points, axis=0), self.known[own][-1])
         ends[:, own] = self.progress[own] + 1 + np.arange(node.substeps)
