@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor, ProgramFile
@@ -24,6 +24,9 @@ from intaglio.inspection import OpSummary, summarize
 from intaglio.program import Program
 from intaglio.resources import cache_folder
 from intaglio.target import FpgaTarget
+
+if TYPE_CHECKING:
+    from intaglio.backends.fpga.graph import Graph
 
 Progress = Callable[[str], None]
 
@@ -59,10 +62,19 @@ def of_artifact(artifact: Artifact, config: AcceleratorConfig | None = None) -> 
 
 def of_program(program: Program, config: AcceleratorConfig) -> Compiled:
     """`program` scheduled for a configuration. Raises UnsupportedError if it does not fit."""
-    from intaglio.backends import fpga
+    from intaglio.backends.fpga.trace import trace
 
-    built = fpga.build(program, config)
-    return Compiled(program.name, config, built.program.descriptors, built.steps, summarize(program).ops)
+    return of_graph(program.name, trace(program), config, summarize(program).ops)
+
+
+def of_graph(name: str, graph: Graph, config: AcceleratorConfig, ops: Sequence[OpSummary] = ()) -> Compiled:
+    """A traced program as `compile` schedules it, without the proof that the schedule has no race."""
+    from intaglio.backends.fpga.fit import fit
+    from intaglio.backends.fpga.schedule import schedule
+
+    nodes = schedule(fit(graph, config), config).nodes
+    descriptors = [Descriptor(node.kind, node.fields, node.waits) for node in nodes]
+    return Compiled(name, config, descriptors, [node.step for node in nodes], ops)
 
 
 def compiled_model(path: Path, target: FpgaTarget, progress: Progress = lambda _: None) -> Compiled:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from intaglio.accelerator.config import AcceleratorConfig
-from intaglio.accelerator.descriptors import Descriptor
-from intaglio.backends.fpga.fit import fit
-from intaglio.backends.fpga.schedule import schedule
 from intaglio.backends.fpga.trace import trace
 from intaglio.errors import IntaglioError
-from intaglio.estimate import Compiled, device_of, estimate, resources
+from intaglio.estimate import device_of, estimate, resources
+from intaglio.estimate.compiled import of_graph
 from intaglio.estimate.resources import Use
 from intaglio.explore import fast
 from intaglio.explore.problem import Point, Problem, Stage
@@ -60,10 +58,9 @@ class Evaluator:
         return self._figures(Point(config, "fast", cycles), self._actions[key])
 
     def _exact(self, config: AcceleratorConfig) -> Point:
-        """As `compile` and `estimate` have it, but for the proof that the schedule has no race."""
-        problem, nodes = self.problem, schedule(fit(self.graph, config), config).nodes
-        program = [Descriptor(node.kind, node.fields, node.waits) for node in nodes]
-        compiled = Compiled(problem.program.name, config, program, [node.step for node in nodes], [])
+        """As `estimate` has it."""
+        problem = self.problem
+        compiled = of_graph(problem.program.name, self.graph, config)
         found = estimate(compiled, problem.target.name, problem.target.board, problem.memory)
         point = Point(config, "exact", found.prediction.cycles, found.prediction.latency_ms)
         return _spent(point, found.energy, found.use)
