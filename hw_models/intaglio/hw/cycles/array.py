@@ -84,7 +84,8 @@ class Drain:
     """Array, accumulator FIFO and post_process: when steps are issued, tiles drained, and what follows."""
 
     def __init__(self, machine: Machine) -> None:
-        self.config = config = machine.config
+        config = machine.config
+        self._full = config.tile_groups
         self._results, self._residuals = machine.results, machine.residual_reads
         self.latency = ARRAY_LATENCY[config.multiplier]
         self.step_end = -1  # cycle of the last step
@@ -97,7 +98,7 @@ class Drain:
 
         `to`: where its results go. `gap`: cycles between two tiles in which nothing is issued.
         """
-        full, period = self.config.tile_groups, steps + gap
+        full, period = self._full, steps + gap
         tiles = -(-groups // full)
         last = groups - (tiles - 1) * full
         hidden = self.latency + ANNOUNCE
@@ -130,7 +131,7 @@ class Drain:
     def _tile_by_tile(
         self, first: int, steps: int, tiles: int, last: int, to: Target, gap: int
     ) -> tuple[int, int]:
-        full, hidden = self.config.tile_groups, self.latency + ANNOUNCE
+        full, hidden = self._full, self.latency + ANNOUNCE
         begin, time, waited = 0, first, 0
         for tile in range(tiles):
             if len(self._pops) == TILES:

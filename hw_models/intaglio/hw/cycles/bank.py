@@ -24,7 +24,9 @@ class Usage:
     def add(self, start: int, width: int, period: int = 0, count: int = 1) -> None:
         """Taken from `start` on; starts do not fall."""
         self.version += 1
-        self.end = max(self.end, start + (count - 1) * period + width)
+        end = start + (count - 1) * period + width
+        if end > self.end:
+            self.end = end
         self._starts.append(start)
         self._runs.append((start, width, period, count))
 

@@ -98,14 +98,9 @@ class Machine:
 
     def granted(self, others: Sequence[Usage], start: int, end: int, count: int) -> Steps:
         """When the last of `count` accesses to a port is made, wanted from `start` to `end`; `others` go first."""
-        while True:
-            last = served(others, start, end, count)
-            if last <= self.clock.now + SOON:
-                return last
-            versions = [usage.version for usage in others]
+        while (last := served(others, start, end, count)) > self.clock.now + SOON:
             yield last
-            if versions == [usage.version for usage in others]:
-                return last
+        return last
 
     def copied(self, own: Usage, start: int, count: int) -> Steps:
         """As `granted`, for unit CP's reads of bank A, noted in `own`: a guess until the cycle is over."""
