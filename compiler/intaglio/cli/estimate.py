@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from intaglio.program import Program
     from intaglio.target import CpuTarget, FpgaTarget, Target
 
-NAMES = {"dsp": "DSP", "bram36": "BRAM36", "uram": "URAM", "lut": "LUT", "ff": "FF"}
-
 
 @dataclass(frozen=True)
 class Question:
@@ -308,15 +306,15 @@ def _view(found: Estimate) -> list[RenderableType]:
 def _fits(found: Estimate) -> str:
     if found.use.fits is None:
         return "not known: the target has no board"
-    return "yes" if found.use.fits else f"NO: too little {', '.join(found.use.exceeded)}"
+    from intaglio.use import verdict
+
+    return "yes" if found.use.fits else f"NO: {verdict(found.use.uses, found.target)}"
 
 
 def _resources(found: Estimate) -> RenderableType:
-    rows = []
-    for name, heading in NAMES.items():
-        used, there = found.use.used[name], found.use.available[name]
-        share = "-" if not there else f"{100 * used / there:.1f} %"
-        rows.append((heading, f"{used:,g}", "-" if there is None else f"{there:,}", share))
+    from intaglio.use import NAMES, cells
+
+    rows = [(NAMES[name], *cells(use)) for name, use in found.use.uses.items()]
     return table("", {"": "left", "used": "right", "available": "right", "share": "right"}, rows)
 
 

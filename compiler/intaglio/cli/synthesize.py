@@ -87,7 +87,7 @@ def synthesize(
 
 
 def _resources(report: SynthesisReport) -> list[RenderableType]:
-    from intaglio.synthesis.report import NAMES, cells, number, verdict
+    from intaglio.use import NAMES, cells, number, verdict
 
     found = report.uses
     board = report.design.target.name

@@ -13,7 +13,7 @@ from intaglio.estimate import errors, resources
 from intaglio.estimate.board import device_of
 from intaglio.estimate.compiled import Compiled
 from intaglio.estimate.ops import Op, ops_of
-from intaglio.estimate.resources import Use
+from intaglio.estimate.resources import DeviceUse
 from intaglio.hw import energy
 from intaglio.hw.cycles import Prediction, Span, predict
 from intaglio.hw.cycles.program import macs
@@ -75,7 +75,7 @@ class Estimate:
     memory: MemoryModel
     prediction: Prediction
     energy: Energy
-    use: Use
+    use: DeviceUse
     ops: Sequence[OpEstimate]
     notes: Sequence[str]
     seconds: float
@@ -110,8 +110,8 @@ class Estimate:
             "energy_band_mj": [used.low, used.high],
             "energy_components_mj": dict(used.components),
             "power_w": used.watts,
-            "resources": dict(self.use.used),
-            "available": dict(self.use.available),
+            "resources": self.use.used,
+            "available": self.use.available,
             "exceeded": self.use.exceeded,
             "fits": self.use.fits,
             "bounds": {
@@ -141,7 +141,7 @@ def estimate(
     begin = time.perf_counter()
     config, descriptors = compiled.config, compiled.descriptors
     prediction = predict(descriptors, config, memory, routing, task)
-    used = resources.use(config, board)
+    used = resources.device_use(config, board)
     work = rows_of(descriptors, prediction.routing)
     actions = energy.count(descriptors, config, lambda i, _: work[i])
     seconds = prediction.latency_ms / 1e3
@@ -161,7 +161,7 @@ def rows_of(descriptors: Sequence[Descriptor], routing: Routings) -> list[int]:
     return rows(descriptors, found)
 
 
-def _notes(board: Board, used: Use) -> list[str]:
+def _notes(board: Board, used: DeviceUse) -> list[str]:
     """How wrong resources may be, and what stands for what is not known."""
     notes = [resources.errors(used.family)]
     if not board.family:

@@ -7,46 +7,47 @@ from dataclasses import dataclass
 
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.hw.resources import bounds, estimate_resources
-from intaglio.hw.resources.model import BOARD, FAMILIES
+from intaglio.hw.resources.model import FAMILIES
 from intaglio.target import Board
-
-NAMES = tuple(BOARD)
+from intaglio.use import Use, fits, uses
 
 LIKE = "ultrascale+"
 """The family that stands for those without a model of resources, and for targets without a board."""
 
 
 @dataclass(frozen=True)
-class Use:
-    """Amounts by name, `used` and `available`: None where the board's file has no number, or there is no board.
+class DeviceUse:
+    """What a design takes of a device, resource by resource; `family`: whose resources are counted."""
 
-    `family`: whose resources are counted.
-    """
-
-    used: Mapping[str, float]
-    available: Mapping[str, int | None]
+    uses: Mapping[str, Use]
     family: str
+
+    @property
+    def used(self) -> dict[str, float]:
+        """Amounts by name."""
+        return {name: use.used for name, use in self.uses.items()}
+
+    @property
+    def available(self) -> dict[str, int | None]:
+        """What the board has, by name; None where its file has no number, or there is no board."""
+        return {name: use.available for name, use in self.uses.items()}
 
     @property
     def exceeded(self) -> list[str]:
         """Names of what the board has too little of."""
-        return [
-            name for name in NAMES if (there := self.available[name]) is not None and self.used[name] > there
-        ]
+        return [name for name, use in self.uses.items() if use.excess]
 
     @property
     def fits(self) -> bool | None:
         """Whether the board has enough of all that is known of it; None if nothing is known."""
-        known = any(there is not None for there in self.available.values())
-        return not self.exceeded if known else None
+        return fits(self.uses)
 
 
-def use(config: AcceleratorConfig, board: Board) -> Use:
+def device_use(config: AcceleratorConfig, board: Board) -> DeviceUse:
     """What an accelerator needs of a board's device."""
     family = board.family if board.family in FAMILIES else LIKE
     found = estimate_resources(config, family, uram=bool(board.urams))
-    used = {name: getattr(found, name) for name in NAMES}
-    return Use(used, {name: getattr(board, key) for name, key in BOARD.items()}, family)
+    return DeviceUse(uses(found, board), family)
 
 
 def error_bounds(family: str) -> dict[str, float] | None:

@@ -9,7 +9,7 @@ from intaglio.backends.fpga.trace import trace
 from intaglio.errors import IntaglioError
 from intaglio.estimate import device_of, estimate, resources
 from intaglio.estimate.compiled import of_graph
-from intaglio.estimate.resources import Use
+from intaglio.estimate.resources import DeviceUse
 from intaglio.explore import fast
 from intaglio.explore.problem import Point, Problem, Stage
 from intaglio.explore.shapes import Shapes, descriptors, shapes_of
@@ -67,13 +67,13 @@ class Evaluator:
 
     def _figures(self, point: Point, actions: Actions) -> Point:
         board, config = self.problem.target.board, point.config
-        used = resources.use(config, board)
+        used = resources.device_use(config, board)
         seconds = point.cycles / (config.clock_mhz * 1e6)
         joules = energy.estimate([actions], seconds, config.clock_mhz, used.used["lut"], device_of(board))
         return _spent(replace(point, latency_ms=1e3 * seconds), joules, used)
 
 
-def _spent(point: Point, joules: Energy, used: Use) -> Point:
+def _spent(point: Point, joules: Energy, used: DeviceUse) -> Point:
     return replace(
         point,
         energy_mj=joules.total,

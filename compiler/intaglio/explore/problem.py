@@ -10,11 +10,10 @@ from typing import Any, Literal
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.errors import InputError
 from intaglio.estimate.compiled import compiler_state
-from intaglio.estimate.resources import NAMES
-from intaglio.hw.resources.model import BOARD
 from intaglio.program import Program
 from intaglio.simulation.frame import MemoryModel
 from intaglio.target import Board, FpgaTarget
+from intaglio.use import BOARD, NAMES
 
 Objective = Literal["latency", "energy", "edp"]
 OBJECTIVES: tuple[Objective, ...] = ("latency", "energy", "edp")

@@ -13,7 +13,7 @@ from intaglio.errors import InputError, IntaglioError
 from intaglio.estimate import Compiled, Estimate, device_of, estimate, memory_of, of_artifact
 from intaglio.estimate.accelerator import rows_of
 from intaglio.estimate.ops import Op, ops_of
-from intaglio.estimate.resources import Use, use
+from intaglio.estimate.resources import DeviceUse, device_use
 from intaglio.hw import energy
 from intaglio.hw.cycles.program import macs
 from intaglio.hw.cycles.routing import Assumption, Routings
@@ -73,7 +73,7 @@ class Facts:
     modelled: Timing | None
     estimate: Estimate | None
     energy: energy.Energy | None
-    use: Use | None
+    use: DeviceUse | None
     simulation: Simulation | None
     explored: Explored | None
     routing: Sequence[RoutedLayer]
@@ -222,9 +222,9 @@ def _timing(found: Estimate) -> Timing:
     return Timing("modelled", found.prediction.cycles, spans)
 
 
-def _use(compiled: fpga.Compiled, missing: list[str]) -> Use | None:
+def _use(compiled: fpga.Compiled, missing: list[str]) -> DeviceUse | None:
     try:
-        return use(compiled.config, compiled.board)
+        return device_use(compiled.config, compiled.board)
     except IntaglioError as error:
         missing.append(f"Resources are not shown: {error}")
         return None
@@ -234,7 +234,7 @@ def _energy(
     compiled: fpga.Compiled,
     actions: Sequence[Actions],
     timing: Timing | None,
-    used: Use | None,
+    used: DeviceUse | None,
     missing: list[str],
 ) -> energy.Energy | None:
     """Of a program that the cycle model does not know, in the time that a simulation took."""

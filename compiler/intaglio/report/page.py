@@ -18,6 +18,7 @@ from intaglio.report.tiles import si, tiles
 from intaglio.report.time_figure import UNIT_TITLES, kind_class, lanes, occupancy, time_ticks
 from intaglio.report.timing import Span
 from intaglio.simulation import events
+from intaglio.use import NAMES
 
 TEMPLATES = Path(__file__).parent / "templates"
 COSTLY = 12
@@ -239,8 +240,7 @@ def _others(facts: Facts) -> dict[str, Any]:
     this = (facts.latency_ms(facts.timing), facts.energy.total) if facts.timing and facts.energy else None
     return {
         "resources": _resources(facts),
-        "on_board": facts.use is not None
-        and any(there is not None for there in facts.use.available.values()),
+        "on_board": facts.use is not None and facts.use.fits is not None,
         "resources_sentence": sentences.resources(facts),
         "routing": facts.routing,
         "routing_sentence": sentences.routing(facts),
@@ -254,20 +254,16 @@ def _others(facts: Facts) -> dict[str, Any]:
 def _resources(facts: Facts) -> list[dict[str, Any]]:
     if facts.use is None:
         return []
-    rows = []
-    for name, used in facts.use.used.items():
-        there = facts.use.available[name]
-        share = used / there if there else None
-        rows.append(
-            {
-                "name": name.upper(),
-                "used": used,
-                "available": there,
-                "share": share,
-                "bar": _bar(min(share or 0, 1), 1),
-            }
-        )
-    return rows
+    return [
+        {
+            "name": NAMES[name],
+            "used": use.used,
+            "available": use.available,
+            "share": use.share,
+            "bar": _bar(min(use.share or 0, 1), 1),
+        }
+        for name, use in facts.use.uses.items()
+    ]
 
 
 def trace_text(facts: Facts) -> str | None:

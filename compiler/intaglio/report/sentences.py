@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from intaglio.report.facts import Facts
+from intaglio.use import verdict
 
 
 def computing(nodes: Sequence[str]) -> list[str]:
@@ -85,7 +86,7 @@ def resources(facts: Facts) -> str:
         return "The target has no board to compare with."
     if facts.use.fits:
         return "The board has enough of everything that is known of it."
-    return f"The board has too little: {', '.join(name.upper() for name in facts.use.exceeded)}."
+    return verdict(facts.use.uses, facts.artifact.manifest.target)
 
 
 def routing(facts: Facts) -> str:

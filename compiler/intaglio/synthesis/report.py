@@ -14,36 +14,7 @@ from typing import Any
 from intaglio.backends import generator
 from intaglio.synthesis.cells import Resources
 from intaglio.synthesis.design import Design
-from intaglio.target import Board
-
-NAMES = {"dsp": "DSP", "bram36": "BRAM36", "uram": "URAM", "lut": "LUT", "ff": "FF"}
-
-_BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
-
-
-@dataclass(frozen=True)
-class Use:
-    """How much of one resource of the board is used; `available` is None where the board's file has no number."""
-
-    used: float
-    available: int | None
-
-    @property
-    def share(self) -> float | None:
-        return self.used / self.available if self.available else None
-
-    @property
-    def excess(self) -> float:
-        """What is missing on the board."""
-        return 0 if self.available is None else max(0, self.used - self.available)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "used": self.used,
-            "available": self.available,
-            "share": self.share,
-            "exceeds_by": self.excess,
-        }
+from intaglio.use import NAMES, Use, cells, fits, number, uses, verdict
 
 
 @dataclass(frozen=True)
@@ -103,7 +74,7 @@ class SynthesisReport:
     @property
     def fits(self) -> bool | None:
         """Whether the board has enough of all; None if its file has no numbers."""
-        return _fits(self.uses)
+        return fits(self.uses)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -210,7 +181,7 @@ class RouteReport:
     @property
     def fits(self) -> bool | None:
         """Whether the board has enough of all: what was placed, fits the part."""
-        return _fits(self.uses)
+        return fits(self.uses)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -273,40 +244,10 @@ def file_stem(flow: str, unit: str | None) -> str:
     return flow if unit is None else f"{flow}-{unit}"
 
 
-def uses(resources: Resources, board: Board) -> dict[str, Use]:
-    """The resources that boards are described by."""
-    return {name: Use(getattr(resources, name), getattr(board, key)) for name, key in _BOARD.items()}
-
-
-def _fits(found: Mapping[str, Use]) -> bool | None:
-    if all(use.available is None for use in found.values()):
-        return None
-    return all(use.excess == 0 for use in found.values())
-
-
-def verdict(found: Mapping[str, Use], board: str) -> str:
-    """Whether it fits, in one sentence."""
-    if _fits(found) is None:
-        return f"The file of {board} has no amounts to compare with."
-    missing = [f"{number(use.excess)} {NAMES[name]}" for name, use in found.items() if use.excess]
-    return f"Exceeds {board} by {', '.join(missing)}." if missing else f"Fits {board}."
-
-
 def use_table(found: Mapping[str, Use]) -> list[str]:
     """Markdown: used, available, share."""
     rows = [[NAMES[name], *cells(use)] for name, use in found.items()]
     return _markdown(["resource", "used", "available", "share"], rows)
-
-
-def cells(use: Use) -> list[str]:
-    """Used, available and share as text."""
-    share = "-" if use.share is None else f"{100 * use.share:.1f} %"
-    return [number(use.used), "-" if use.available is None else number(use.available), share]
-
-
-def number(value: float) -> str:
-    """With thousands separated, and a half where there is one."""
-    return f"{value:,.1f}" if value % 1 else f"{int(value):,}"
 
 
 def mhz(value: float | None) -> str:

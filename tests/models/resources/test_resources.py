@@ -14,7 +14,7 @@ from intaglio import target
 from intaglio.accelerator.config import PRESETS, AcceleratorConfig
 from intaglio.backends.fpga import rtl
 from intaglio.errors import InputError
-from intaglio.hw.resources import bounds, estimate_resources, fabric, fits
+from intaglio.hw.resources import bounds, estimate_resources, fabric
 from intaglio.hw.resources.memories import Memory, mapped, memories
 from intaglio.hw.resources.model import FAMILIES
 from intaglio.synthesis.design import TOP, Design
@@ -22,6 +22,7 @@ from intaglio.synthesis.tools import Tools
 from intaglio.synthesis.yosys import FAMILIES as SYNTHESIZED
 from intaglio.synthesis.yosys import elaborate
 from intaglio.target import FpgaTarget
+from intaglio.use import Use, fits, uses, verdict
 
 BOARDS = [
     found for found in target.available() if isinstance(found, FpgaTarget) and found.board.family in FAMILIES
@@ -64,17 +65,25 @@ def test_every_memory_of_the_rtl_is_counted(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("known", BOARDS, ids=lambda known: known.name)
 def test_targets_fit_their_boards(known: FpgaTarget) -> None:
-    assert fits(known.accelerator, known) == []
+    assert fits(_used(known.accelerator, known)) is not False
 
 
 def test_what_exceeds_a_board_is_said() -> None:
     board = target.find("ultra96v2")
     assert isinstance(board, FpgaTarget)
-    found = {excess.name: excess for excess in fits(PRESETS["large"], board)}
-    assert found["dsp"].used == 2403
-    assert found["dsp"].by == 2403 - 360
-    assert str(found["dsp"]) == "dsp: 2,403 of 360 (2,043 too many)"
-    assert {"bram36", "lut"} <= set(found)
+    found = _used(PRESETS["large"], board)
+    assert found["dsp"] == Use(2403, 360)
+    assert found["dsp"].excess == 2403 - 360
+    assert fits(found) is False
+    sentence = verdict(found, "ultra96v2")
+    assert sentence.startswith("Exceeds ultra96v2 by 2,043 DSP, ")
+    assert "BRAM36, " in sentence
+    assert "LUT" in sentence
+
+
+def _used(config: AcceleratorConfig, target: FpgaTarget) -> dict[str, Use]:
+    board = target.board
+    return uses(estimate_resources(config, board.family, uram=bool(board.urams)), board)
 
 
 def test_ultraram_takes_the_large_memories() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, MutableMapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from math import ceil
 from typing import Protocol
@@ -61,11 +61,14 @@ class Burst:
 
     __slots__ = ("beats", "due", "finish", "first", "kinks", "last", "shared", "start")
 
+    start: float
+    finish: float
+    first: int
+    last: int
+    shared: bool
+
     def __init__(self, beats: int, due: float) -> None:
         self.beats, self.due = beats, due
-        self.start = self.finish = 0.0
-        self.first = self.last = 0
-        self.shared = False
         self.kinks: Sequence[tuple[float, float]] = ()
 
 
@@ -96,7 +99,8 @@ class Server:
     def _advance(self) -> None:
         time = self.clock.now - self._last
         self._work += self._rate * time
-        self._saved = min(SAVED, self._saved + (self.capacity - self._rate * self._width) * time)
+        saved = self._saved + (self.capacity - self._rate * self._width) * time
+        self._saved = saved if saved < SAVED else SAVED
         self._last = self.clock.now
 
     def _share(self) -> None:
@@ -207,16 +211,21 @@ class Port:
             self._enter()
 
 
-def split(address: int, beats: int, config: AcceleratorConfig) -> list[int]:
+def split(address: int, beats: int, config: AcceleratorConfig) -> Sequence[int]:
     """Beats of the bursts of a command: at most `burst`, none across a page."""
-    bursts = []
+    return _split(address % PAGE, beats, config.burst, config.depth)
+
+
+@lru_cache(maxsize=1024)
+def _split(place: int, beats: int, burst: int, depth: int) -> Sequence[int]:
+    """As `split`, from a place in a page: blocks of a program are alike."""
+    bursts: list[int] = []
     while beats:
-        here = min((PAGE - address % PAGE) // config.depth, beats)
-        whole, rest = divmod(here, config.burst)
-        bursts += [config.burst] * whole + [rest] * (rest > 0)
-        address += here * config.depth
-        beats -= here
-    return bursts
+        here = min((PAGE - place) // depth, beats)
+        whole, rest = divmod(here, burst)
+        bursts += [burst] * whole + [rest] * (rest > 0)
+        place, beats = 0, beats - here
+    return tuple(bursts)
 
 
 class ReadEngine:
@@ -250,7 +259,7 @@ class ReadEngine:
         self._rooms = deque([(self._room, 0)])
         """Room that there is or will be, and from which cycle on, as far as beats to come may need it."""
 
-    def command(self, time: int, bursts: list[int]) -> None:
+    def command(self, time: int, bursts: Sequence[int]) -> None:
         """A command that is handed over in cycle `time`: beats of its bursts."""
         last = len(bursts) - 1
         for number, beats in enumerate(bursts):

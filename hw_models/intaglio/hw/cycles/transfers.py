@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 from intaglio.accelerator.config import AcceleratorConfig
@@ -125,7 +125,7 @@ class Transfers:
             causes["unit"] = max(needed, job.d["words"])
             causes["latency"] = bursts[0].first - setup
 
-    def _commands(self, job: Job) -> list[list[int]]:
+    def _commands(self, job: Job) -> list[Sequence[int]]:
         """Bursts of every command."""
         d, config = job.d, self.machine.config
         beats = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from intaglio.accelerator.descriptors import UNITS
 from intaglio.hw.cycles import clock
 from intaglio.hw.cycles.clock import Series
@@ -70,7 +72,7 @@ class WeightLoader:
         config = self.machine.config
         return job.d["entries"] * config.cols // config.weight_ports
 
-    def _split(self, job: Job) -> list[int]:
+    def _split(self, job: Job) -> Sequence[int]:
         """Bursts of the port that has most of them, as its part crosses a page: the last of such ports."""
         config, beats = self.machine.config, self._beats(job)
         parts = (

@@ -1,5 +1,5 @@
 """Resources of an accelerator by its configuration, without synthesis: docs/models.md."""
 
-from intaglio.hw.resources.model import Excess, Resources, bounds, estimate_resources, fits
+from intaglio.hw.resources.model import Resources, bounds, estimate_resources
 
-__all__ = ["Excess", "Resources", "bounds", "estimate_resources", "fits"]
+__all__ = ["Resources", "bounds", "estimate_resources"]

@@ -1,4 +1,4 @@
-"""DSP, BRAM, URAM, LUT and FF of a configuration on a family of devices, and what a board lacks."""
+"""DSP, BRAM, URAM, LUT and FF of a configuration on a family of devices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,9 @@ from intaglio.errors import InputError
 from intaglio.hw.resources.fabric import fabric
 from intaglio.hw.resources.memories import mapped, memories
 from intaglio.hw.resources.multipliers import multipliers
-from intaglio.target import FpgaTarget
 
 FAMILIES = ("ultrascale+", "7-series", "ecp5")
 """Families as boards call them; `intaglio synthesize` knows the same."""
-
-BOARD = {"dsp": "dsps", "bram36": "bram36", "uram": "urams", "lut": "luts", "ff": "ffs"}
-"""Names in a board's file."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +27,6 @@ class Resources:
     uram: int
     lut: int
     ff: int
-
-
-@dataclass(frozen=True)
-class Excess:
-    """One resource of which a board has too little: name as in Resources."""
-
-    name: str
-    used: float
-    available: int
-
-    @property
-    def by(self) -> float:
-        return self.used - self.available
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.used:,g} of {self.available:,} ({self.by:,g} too many)"
 
 
 def estimate_resources(config: AcceleratorConfig, family: str, *, uram: bool = False) -> Resources:
@@ -73,14 +53,6 @@ def _check(config: AcceleratorConfig, family: str) -> None:
         raise InputError(
             f"resources: multiplier 'dsp48e2' exists on ultrascale+ only, not on {family}; set it to 'generic'."
         )
-
-
-def fits(config: AcceleratorConfig, target: FpgaTarget) -> list[Excess]:
-    """What the board of `target` has too little of for `config`; empty if it fits. Unknown amounts count as enough."""
-    board = target.board
-    used = estimate_resources(config, board.family, uram=bool(board.urams))
-    amounts = {name: (getattr(used, name), getattr(board, key)) for name, key in BOARD.items()}
-    return [Excess(name, n, have) for name, (n, have) in amounts.items() if have is not None and n > have]
 
 
 @cache
