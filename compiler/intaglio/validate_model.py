@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from types import MappingProxyType
 from typing import Any
@@ -263,9 +262,6 @@ def _whole_models(
     return found, refused
 
 
-def write(validation: Validation, path: Path) -> None:
-    """Write the tables (.md), or all figures (.json)."""
-    text = (
-        json.dumps(validation.as_json(), indent=1) + "\n" if path.suffix == ".json" else validation.markdown()
-    )
-    path.write_text(text)
+def text(validation: Validation, suffix: str) -> str:
+    """The tables (.md), or all figures (.json)."""
+    return json.dumps(validation.as_json(), indent=1) + "\n" if suffix == ".json" else validation.markdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from intaglio import whole_file
 from intaglio.errors import InputError
 
 
@@ -20,11 +21,7 @@ def writable(option: str, path: Path | None) -> None:
 
 def write(path: Path, text: str) -> None:
     """Put `text` at `path` in one step. Raises InputError if there is no room, or no right to."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        whole_file.write(path, text)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from intaglio.cli.command import CRASHED, Result, command
-from intaglio.cli.files import writable
+from intaglio.cli.files import writable, write
 from intaglio.cli.options import Debug, Json
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import table
@@ -78,7 +78,7 @@ def validate_model(
     with steps("validate-model") as progress:
         found = validation.validate(loaded, chosen, cases, progress, only)
     for path in outputs:
-        validation.write(found, path)
+        write(path, validation.text(found, path.suffix))
     return Result(found.as_json(), _view(found), 0 if found.within else CRASHED)
 
 

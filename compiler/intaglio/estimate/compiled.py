@@ -9,20 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intaglio import whole_file
 from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.accelerator.descriptors import Descriptor, ProgramFile
 from intaglio.artifact import Artifact, file_sha256
 from intaglio.inspection import OpSummary, summarize
 from intaglio.program import Program
-from intaglio.resources import cache_folder
 from intaglio.target import FpgaTarget
 
 if TYPE_CHECKING:
@@ -99,11 +97,11 @@ def compiled_model(path: Path, target: FpgaTarget, progress: Progress = lambda _
 # --- cache ----------------------------------------------------------------------------------------------------------
 
 
-def _cache_file(path: Path, target: FpgaTarget) -> Path:
+def _cache_file(path: Path, target: FpgaTarget) -> str:
     """Named after all that the descriptors depend on: the model, its name, the configuration and the compiler."""
     parts = [file_sha256(path), path.stem, target.accelerator.model_dump_json(), compiler_state()]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
-    return cache_folder() / f"estimate-{key}.json"
+    return f"estimate-{key}.json"
 
 
 def compiler_state() -> str:
@@ -115,19 +113,21 @@ def compiler_state() -> str:
     return state.hexdigest()
 
 
-def _read(file: Path, config: AcceleratorConfig) -> Compiled | None:
+def _read(file: str, config: AcceleratorConfig) -> Compiled | None:
     """What the cache holds; None if it holds nothing that can be read."""
+    known = whole_file.kept(file)
+    if known is None:
+        return None
     try:
-        record = json.loads(file.read_bytes())
+        record = json.loads(known)
         program = ProgramFile.unpack(zlib.decompress(base64.b64decode(record["program"])))
         ops = [OpSummary(**op) for op in record["ops"]]
         return Compiled(record["name"], config, program.descriptors, record["steps"], ops, cached=True)
-    except (OSError, ValueError, KeyError, TypeError, zlib.error):
+    except (ValueError, KeyError, TypeError, zlib.error):
         return None
 
 
-def _write(file: Path, compiled: Compiled) -> None:
-    """A cache that cannot be written is none."""
+def _write(file: str, compiled: Compiled) -> None:
     program = ProgramFile(compiled.config.hash, 0, 0, 0, compiled.descriptors).pack()
     record: dict[str, Any] = {
         "name": compiled.name,
@@ -135,12 +135,4 @@ def _write(file: Path, compiled: Compiled) -> None:
         "steps": list(compiled.steps),
         "ops": [asdict(op) for op in compiled.ops],
     }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, prefix=f".{file.name}.", delete=False
-        ) as partial:
-            json.dump(record, partial)
-        os.replace(partial.name, file)  # noqa: PTH105
-    except OSError:
-        return
+    whole_file.keep(file, json.dumps(record))

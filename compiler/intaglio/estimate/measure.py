@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import platform
 import tempfile
 import time
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio import whole_file
 from intaglio.backends import cpu
 from intaglio.backends.native import NativeModel, ProgramIO
 from intaglio.estimate.compiled import compiler_state
@@ -20,7 +21,6 @@ from intaglio.hw.roofline import Machine, evaluate
 from intaglio.ops import attention, get, layernorm, linear, table
 from intaglio.ops.base import Built, Grid, TensorType
 from intaglio.program import Array, Program, Step, Tensor
-from intaglio.resources import cache_folder
 from intaglio.samples import random_inputs
 
 Progress = Callable[[str], None]
@@ -46,15 +46,13 @@ def host(mcpu: str, threads: int, progress: Progress = lambda _: None) -> Machin
 
     Raises ToolError without a C compiler.
     """
-    file = cache_folder() / f"roofline-{_key(mcpu, threads)}.json"
-    try:
-        return Machine.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        machine = _measure(mcpu, threads, progress)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(machine.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    partial.replace(file)
+    file = f"roofline-{_key(mcpu, threads)}.json"
+    known = whole_file.kept(file)
+    if known is not None:
+        with contextlib.suppress(ValueError):
+            return Machine.model_validate_json(known)
+    machine = _measure(mcpu, threads, progress)
+    whole_file.keep(file, machine.model_dump_json(indent=1) + "\n")
     return machine
 
 

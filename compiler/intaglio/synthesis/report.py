@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intaglio import whole_file
 from intaglio.backends import generator
 from intaglio.synthesis.cells import Resources
 from intaglio.synthesis.design import Design
@@ -233,9 +234,7 @@ def save(report: Report, folder: Path) -> list[Path]:
         folder / f"{stem}.md": report.as_markdown(),
     }
     for path, text in contents.items():
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        whole_file.write(path, text)
     return list(contents)
 
 

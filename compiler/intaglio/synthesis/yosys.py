@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intaglio import whole_file
 from intaglio.errors import InputError
-from intaglio.resources import cache_folder
 from intaglio.synthesis import hierarchy
 from intaglio.synthesis.cells import ECP5, XILINX, Resources, Rules, count
 from intaglio.synthesis.design import Design, nearest
@@ -148,20 +148,16 @@ def _module(
 ) -> _Own:
     """Synthesize one module, unless the cache holds the result of the same module, tool and command."""
     key = hashlib.sha256(f"{tool} {family.command} {tree.fingerprint(name)}".encode()).hexdigest()
-    cache = cache_folder() / f"synthesis-{key[:24]}.json"
-    cached = cache.exists()
-    if not cached:
-        found = _run(tools, family, tree, name, work, logs)
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(cache)
-    found = json.loads(cache.read_text(encoding="utf-8"))
+    file = f"synthesis-{key[:24]}.json"
+    known = whole_file.kept(file)
+    found = _run(tools, family, tree, name, work, logs) if known is None else json.loads(known)
+    if known is None:
+        whole_file.keep(file, json.dumps(found))
     memories = [
         Memory(memory, width, words, found["memories"].get(memory, "nothing"))
         for memory, width, words in tree.modules[name].memories
     ]
-    return _Own(count(found["cells"], family.rules), memories, found["seconds"], cached)
+    return _Own(count(found["cells"], family.rules), memories, found["seconds"], known is not None)
 
 
 def _run(tools: Tools, family: Family, tree: Hierarchy, name: str, work: Path, logs: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from intaglio.accelerator.descriptors import UNITS
@@ -43,7 +44,7 @@ class WeightLoader:
             machine.clock, machine.server, config, machine.latency, self._burst, config.weight_ports
         )
         self._behind = config.weight_ports - 1
-        self._bursts: list[Burst] = []
+        self._bursts: deque[Burst] = deque()  # not written yet
         self._arrived = Series()  # of bursts
         self._taken = Series()
         """Per block: the cycle in which it leaves the queue of the last port's writer."""
@@ -102,11 +103,11 @@ class WeightLoader:
                 written = WRITE + (yield from machine.granted([machine.copy_reads], start, start, 1))
                 machine.done(DM, job, written + COUNTED)
                 continue
-            first, since, left = number, written, self._beats(job)
+            bursts, since, left = [], written, self._beats(job)
             while left:
-                if number >= len(self._bursts):
-                    yield self._arrived, number
-                burst = self._bursts[number]
+                yield self._arrived, number
+                burst = self._bursts.popleft()
+                bursts.append(burst)
                 start = max(written + 1, burst.first + WRITTEN) - WRITE
                 end = burst.last + WRITTEN - WRITE
                 reads = yield from machine.granted([machine.copy_reads], start, end, burst.beats)
@@ -117,5 +118,5 @@ class WeightLoader:
             machine.done(DM, job, written + COUNTED)
             since = max(since, given)
             causes = machine.records[job.index].causes
-            explain(self._bursts[first:number], since, causes)
+            explain(bursts, since, causes)
             causes["weight buffer"] += written - burst.last - WRITTEN
