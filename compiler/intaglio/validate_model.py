@@ -39,8 +39,9 @@ MEMORIES: Mapping[str, MemoryModel] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One descriptor: cycles on the RTL and in the model."""
+    """One descriptor: cycles on the RTL and in the model. `index`: its place in the program."""
 
+    index: int
     kind: str
     rtl: int
     model: int
@@ -56,6 +57,9 @@ class Measured:
     @property
     def within(self) -> bool:
         return abs(self.error) <= max(MAX_CYCLES, MAX_SHARE * self.rtl)
+
+    def __str__(self) -> str:
+        return f"descriptor {self.index} ({self.kind}): {self.rtl:,} cycles on the RTL, {self.model:,} in the model"
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,18 @@ class ModelError:
 
 @dataclass(frozen=True)
 class Validation:
-    """What the comparison found. `refused`: models that do not fit a configuration, with the reason."""
+    """What the comparison found.
+
+    `outliers`: a sentence for every descriptor beyond its bound, with the program to repeat it; `refused`: models that
+    do not fit a configuration, with the reason.
+    """
 
     cases: int
     configs: Sequence[str]
     kinds: Sequence[KindError]
     models: Sequence[ModelError]
     refused: Sequence[str]
+    outliers: Sequence[str] = ()
 
     @property
     def within(self) -> bool:
@@ -117,6 +126,7 @@ class Validation:
             "kinds": [asdict(kind) for kind in self.kinds],
             "models": models,
             "refused": list(self.refused),
+            "outliers": list(self.outliers),
         }
 
     def markdown(self) -> str:
@@ -134,6 +144,7 @@ class Validation:
             f"| {k.median_percent:.2f} | {k.max_percent:.2f} | {k.beyond} |"
             for k in self.kinds
         ]
+        lines += ["", *(f"- {sentence}" for sentence in self.outliers)] if self.outliers else []
         lines += [
             "",
             f"Whole models, first frame; bound: {100 * MAX_MODEL_SHARE:.0f} %.",
@@ -168,15 +179,18 @@ def validate(
 
     `only`: models that are run on some of the configurations. Raises ToolError if a tool is missing or fails.
     """
-    found = list(_unit_cases(configs, cases, progress))
+    found, outliers = [], []
+    for name, measured in _unit_cases(configs, cases, progress):
+        found.append(measured)
+        outliers += [f"{name}: {one}" for one in measured if not one.within]
     whole, refused = _whole_models(models, configs, only, progress)
-    return Validation(cases, list(configs), _by_kind(found), whole, refused)
+    return Validation(cases, list(configs), _by_kind(found), whole, refused, outliers)
 
 
 def _unit_cases(
     configs: Mapping[str, AcceleratorConfig], cases: int, progress: Progress
-) -> Iterable[list[Measured]]:
-    """The descriptors of every random program."""
+) -> Iterable[tuple[str, list[Measured]]]:
+    """What every random program is called, and its descriptors."""
     parts = [(config, memory) for config in configs for memory in MEMORIES]
     for number, (name, memory_name) in enumerate(parts):
         seeds, memory = range(number, cases, len(parts)), MEMORIES[memory_name]
@@ -187,15 +201,15 @@ def _unit_cases(
         for seed in seeds:
             program, weights, image = random_program(configs[name], seed)
             jobs.append(Job(configs[name], program, weights, [image], task=seed % program.tasks))
-        for job, frames in zip(jobs, simulate_all(jobs, memory), strict=True):
-            yield compare(job, frames, memory)
+        for seed, job, frames in zip(seeds, jobs, simulate_all(jobs, memory), strict=True):
+            yield f"random program {seed} on {name}, {memory_name} memory", compare(job, frames, memory)
 
 
 def compare(job: Job, frames: Frames, memory: MemoryModel) -> list[Measured]:
     """Every descriptor of the first image of a job."""
     prediction = predict(job.program.descriptors, job.config, memory, _routing(job), job.task)
     return [
-        Measured(span.kind, span.cycles, prediction.spans[span.index].cycles)
+        Measured(span.index, span.kind, span.cycles, prediction.spans[span.index].cycles)
         for span in frames.spans
         if span.image == 0
     ]

@@ -122,5 +122,6 @@ def _view(found: Validation) -> list[RenderableType]:
             ],
         ),
         *found.refused,
+        *found.outliers,
         "within the bounds" if found.within else "BEYOND THE BOUNDS",
     ]  # fmt: skip

@@ -62,17 +62,21 @@ def test_the_committed_table(root: Path) -> None:
     ("rtl", "model", "within"), [(100, 120, True), (100, 121, False), (5000, 5100, True), (5000, 4899, False)]
 )
 def test_bound_of_a_descriptor(rtl: int, model: int, within: bool) -> None:
-    assert Measured("GEMM", rtl, model).within is within
+    measured = Measured(12, "GEMM", rtl, model)
+    assert measured.within is within
+    assert str(measured) == f"descriptor 12 (GEMM): {rtl:,} cycles on the RTL, {model:,} in the model"
 
 
 @pytest.mark.parametrize(("predicted", "within"), [(1010, True), (989, False)])
 def test_bound_of_a_model(predicted: int, within: bool) -> None:
     error = ModelError("m", "tiny", 20, 8.0, 1000, predicted)
     assert error.within is within
-    found = Validation(0, ["tiny"], [], [error], ["n on tiny: too large"])
+    found = Validation(0, ["tiny"], [], [error], ["n on tiny: too large"], ["outlier"])
     assert found.within is within
     assert f"{(predicted - 1000) / 10:+.3f}" in found.markdown()
     assert "n on tiny: too large" in found.markdown()
+    assert "- outlier" in found.markdown()
+    assert found.as_json()["outliers"] == ["outlier"]
 
 
 @pytest.mark.parametrize(
