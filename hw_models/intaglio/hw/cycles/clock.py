@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from collections.abc import Callable, Generator
 from heapq import heappop, heappush
@@ -82,20 +81,19 @@ class _Process:
 class Series:
     """Cycles at which something happened for the first, second, ... time; they may be known in advance."""
 
-    __slots__ = ("_count", "_waiting", "times")
+    __slots__ = ("_waiting", "times")
 
     def __init__(self) -> None:
         self.times: list[int] = []
-        self._waiting: list[tuple[int, int, Action]] = []
-        self._count = 0
+        self._waiting: dict[int, list[Action]] = {}
 
     def append(self, time: int) -> None:
         """The next element; who waits for it goes on."""
+        waiting = self._waiting.pop(len(self.times), ())
         self.times.append(time)
-        while self._waiting and self._waiting[0][0] < len(self.times):
-            self._waiting.pop(0)[2]()
+        for action in waiting:
+            action()
 
     def call(self, index: int, action: Action) -> None:
-        """Call `action` once element `index` is known."""
-        self._count += 1
-        insort(self._waiting, (index, self._count, action))
+        """Call `action` once element `index` is known, which it is not yet."""
+        self._waiting.setdefault(index, []).append(action)

@@ -52,7 +52,7 @@ class Transfers:
         self._engine = ReadEngine(
             machine.clock, machine.server, machine.config, machine.latency, self._burst, begun=self._begun
         )
-        self._bursts: list[Burst] = []
+        self._bursts: deque[Burst] = deque()  # not written yet
         self._arrived = Series()  # of bursts
         self._writes = Writes(machine)
 
@@ -91,15 +91,15 @@ class Transfers:
             others.append(machine.normalized)
         self._writes.pieces = pieces if banked and not d["bank"] else 0
         tiles = Tiles(d, machine.config)
-        first, count = len(self._bursts), 0
-        for bursts in self._commands(job):
-            self._engine.command(setup + COMMAND, bursts)
-            count += len(bursts)
-        written = setup
+        first, count = len(self._arrived.times), 0
+        for command in self._commands(job):
+            self._engine.command(setup + COMMAND, command)
+            count += len(command)
+        bursts, written = [], setup
         for number in range(first, first + count):
-            if number >= len(self._bursts):
-                yield self._arrived, number
-            burst = self._bursts[number]
+            yield self._arrived, number
+            burst = self._bursts.popleft()
+            bursts.append(burst)
             start = max(written + 1, burst.first + WRITTEN)
             end = burst.last + WRITTEN - 1 + pieces
             written = yield from machine.granted(others, start, end, burst.beats * pieces)
@@ -115,7 +115,7 @@ class Transfers:
         machine.popped[IO].append(finish)
         if d.kind != "LOAD_IMAGE":
             machine.done(IO, job, finish + 1)
-        self._explain(job, setup, pieces, self._bursts[first:])
+        self._explain(job, setup, pieces, bursts)
 
     def _explain(self, job: Job, setup: int, pieces: int, bursts: list[Burst]) -> None:
         causes = self.machine.records[job.index].causes
