@@ -12,7 +12,7 @@ from PIL import Image
 from intaglio import verify as verification
 from intaglio.cli.app import COMMANDS
 from intaglio.resources import version
-from tests.cli.conftest import SHAPE, invoke, invoke_json
+from tests.cli.conftest import SHAPE, invoke, invoke_json, refusal
 
 
 def test_version() -> None:
@@ -186,6 +186,13 @@ def test_inspect(compiled: Path, model: Path, compiled_already: bool) -> None:
     assert "patch_embed" in result.stdout
     assert "node_conv2d" in result.stdout
     assert "0 float ops" in result.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--program",), ("--routing",)])
+def test_a_compiled_model_has_its_batch(compiled: Path, more: tuple[str, ...]) -> None:
+    sentence = refusal("inspect", compiled / "float", "--batch", 2, *more)
+    assert sentence.startswith("--batch: ")
+    assert "is compiled already; give its ONNX model" in sentence
 
 
 def test_quantize(tmp_path: Path, pixels: Path) -> None:

@@ -44,6 +44,8 @@ def inspect(
     at_least_one("--batch", batch)
     if program and routed:
         raise InputError("--program and --routing: expected one of them.")
+    if batch != 1 and path.is_dir():
+        raise InputError(f"--batch: {path} is compiled already; give its ONNX model, or leave it out.")
     if routed:
         return routing(path, samples, task, mean, std)
     for name, value in (("--input", samples), ("--task", task), ("--mean", mean), ("--std", std)):
