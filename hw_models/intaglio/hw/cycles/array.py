@@ -85,7 +85,8 @@ class Drain:
 
     def __init__(self, machine: Machine) -> None:
         config = machine.config
-        self._full = config.tile_groups
+        self.full = config.tile_groups
+        """Groups of a tile, but for the last."""
         self._results, self._residuals = machine.results, machine.residual_reads
         self.latency = ARRAY_LATENCY[config.multiplier]
         self.step_end = -1  # cycle of the last step
@@ -98,7 +99,7 @@ class Drain:
 
         `to`: where its results go. `gap`: cycles between two tiles in which nothing is issued.
         """
-        full, period = self._full, steps + gap
+        full, period = self.full, steps + gap
         tiles = -(-groups // full)
         last = groups - (tiles - 1) * full
         hidden = self.latency + ANNOUNCE
@@ -131,7 +132,7 @@ class Drain:
     def _tile_by_tile(
         self, first: int, steps: int, tiles: int, last: int, to: Target, gap: int
     ) -> tuple[int, int]:
-        full, hidden = self._full, self.latency + ANNOUNCE
+        full, hidden = self.full, self.latency + ANNOUNCE
         begin, time, waited = 0, first, 0
         for tile in range(tiles):
             if len(self._pops) == TILES:
@@ -206,7 +207,7 @@ class Array:
         take = max(cycle + 1, drain.step_end)
         first, last = drain.run(take + STEP + gap, steps, groups, to, gap)
         self._next = take + 1
-        tiles = -(-groups // machine.config.tile_groups)
+        tiles = -(-groups // drain.full)
         self.steps += tiles * steps
         causes = machine.records[job.index].causes
         causes["compute"] += tiles * (steps + gap)
@@ -273,9 +274,11 @@ class Array:
         Looks before the next event would find what this one does.
         """
         time = self.machine.clock
-        while time.now < until and not self._known(job, head):
-            looks = max(ceil((time.next() - time.now) / SOON), 1)
-            yield min(float(until), time.now + looks * SOON)
+        for unit, base, step in job.waits:
+            times, need = self.machine.progress[unit].times, base + step * head
+            while len(times) < need and time.now < until:
+                looks = max(ceil((time.next() - time.now) / SOON), 1)
+                yield min(float(until), time.now + looks * SOON)
 
     def _attention(self, job: Job, start: int) -> clock.Steps:
         """Q.K and A.V of all heads' row tiles: each when it can, Q.K first unless it is far ahead."""

@@ -144,7 +144,8 @@ class Server:
         burst = port.flight[0]
         burst.start = self.clock.now
         self._ends[port] = self._work + burst.beats - lead
-        port.begun(burst)
+        if port.begun:
+            port.begun(burst)
 
     def _change(self, plan: int) -> None:
         """Bursts are done, or nothing is saved any more."""
@@ -177,12 +178,12 @@ class Port:
         server: Server,
         width: int,
         served: Callable[[Burst], None],
-        begun: Callable[[Burst], None] = lambda _: None,
+        begun: Callable[[Burst], None] | None = None,
     ) -> None:
         self.clock, self.server, self.width = clock, server, width
         self.flight: deque[Burst] = deque()
         self.begun = begun
-        """Called with every burst whose service begins."""
+        """Called with every burst whose service begins, if anyone needs to know."""
         self._served = served
         self._entering = False
         self._active = False
@@ -243,7 +244,7 @@ class ReadEngine:
         latency: int,
         taken: Callable[[Burst], int | None],
         width: int = 1,
-        begun: Callable[[Burst], None] = lambda _: None,
+        begun: Callable[[Burst], None] | None = None,
     ) -> None:
         self.latency = latency
         self.port = Port(clock, server, width, self._served, begun)
