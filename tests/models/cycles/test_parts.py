@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -36,9 +37,19 @@ def usage(steps: list[tuple[int, int, int, int]]) -> bank.Usage:
 
 @given(st.lists(runs, min_size=1, max_size=3), st.integers(0, 60), st.integers(1, 20))
 def test_free_cycles(steps: list, start: int, count: int) -> None:
+    """Where two want the same cycle, one waits."""
     usages = [usage(part) for part in steps]
-    taken = {cycle for one in usages for begin, end in one.intervals(-1) for cycle in range(begin, end)}
-    wanted = [cycle for cycle in range(start, start + 400) if cycle not in taken][:count]
+    asked = Counter(
+        cycle for one in usages for begin, end in one.intervals(-1) for cycle in range(begin, end)
+    )
+    waiting, wanted = 0, []
+    for cycle in range(start, start + 400):
+        waiting += asked[cycle]
+        if waiting:
+            waiting -= 1
+        else:
+            wanted.append(cycle)
+    wanted = wanted[:count]
     found = [cycle for begin, end in bank.free(usages, start, count) for cycle in range(begin, end)]
     assert found == wanted
 
@@ -151,6 +162,14 @@ def test_layernorm_waits_for_reads_of_residuals() -> None:
     last = held[1].end - 12
     assert held[0].end == last + 1 + 2 + 15 + 94 + 1 + 15 + 18
     assert free[0].end < held[0].end - 150
+
+
+def test_a_store_waits_for_layernorm_s_reads_of_its_bank() -> None:
+    """60 words are read a cycle each, but for those in which LayerNorm's sums and its results read bank X."""
+    norm = Descriptor("LAYERNORM", {"rows": 12, "channels": 64, "x_wide": 1})
+    store = Descriptor("STORE", {"words": 60, "bank": 1})
+    alone, (_, beside) = (predict(program, TINY, MEMORY).spans for program in ([store], [norm, store]))
+    assert 0 < beside.cycles - alone[0].cycles <= 2 * 60 // (TINY.group - 1)
 
 
 def test_what_never_ends() -> None:

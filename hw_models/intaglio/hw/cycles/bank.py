@@ -63,17 +63,21 @@ def taken(usages: Sequence[Usage], start: int) -> Iterator[Interval]:
 
 
 def free(usages: Sequence[Usage], start: int, count: int) -> list[Interval]:
-    """Where `count` accesses go that take every cycle from `start` on which no usage has."""
+    """Where `count` accesses go that take every cycle from `start` on which no usage has.
+
+    Where usages meet, one waits for the other: both take their time.
+    """
     found, time = [], start
     for begin, end in taken(usages, start):
-        if end <= time:
+        begin = max(begin, start)
+        if end <= begin:
             continue
         if begin - time >= count:
             break
         if begin > time:
             found.append((time, begin))
             count -= begin - time
-        time = end
+        time = max(time, begin) + end - begin
     return [*found, (time, time + count)]
 
 

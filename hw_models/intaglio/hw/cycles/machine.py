@@ -66,6 +66,8 @@ class Machine:
         """Writes to bank A by unit IO, which go next; those of MOVE_ROWS go last."""
         self.residual_reads = Usage()
         """Reads of bank X by post_process, which go first."""
+        self.sum_reads, self.norm_reads = Usage(), Usage()
+        """Reads of bank X by LayerNorm's first and third stage, which go next; those of unit IO go last."""
         self.writes = WriteEngine(self.clock, self.server, config, self.latency)
 
     def offered(self, unit: int, job: Job) -> Steps:

@@ -149,7 +149,8 @@ class Transfers:
     def _store(self, job: Job, setup: int) -> clock.Steps:
         machine, d, writes = self.machine, job.d, self.machine.writes
         bank_a = [machine.array_reads, machine.copy_reads, machine.router_reads]
-        others = [machine.residual_reads] if d["bank"] else bank_a
+        bank_x = [machine.residual_reads, machine.sum_reads, machine.norm_reads]
+        others = bank_x if d["bank"] else bank_a
         begin = read = setup + COMMAND
         writes.command(begin)
         number, total = len(writes.answered.times) - 1, 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from intaglio.accelerator.descriptors import UNITS
 from intaglio.hw.cycles import clock
+from intaglio.hw.cycles.bank import Usage
 from intaglio.hw.cycles.machine import Machine, Steps
 from intaglio.hw.cycles.program import Job
 
@@ -23,6 +26,9 @@ READ = 1
 
 ARRIVE = 2
 """layernorm_fetch: from a read granted to the word's first channel: arriving_q, valid_q."""
+
+ASKED = 2
+"""From the last channel of a to c's read of its first word: b_unread_q, left_q."""
 
 REFILL = 3
 """layernorm_fetch: from a word taken to the one after the next."""
@@ -51,6 +57,7 @@ class Vector:
         self._free = 0  # cycle from which b is idle
         self._a = self._c = -1  # cycle of the last channel of a, of c
         self._empty = 0  # cycle from which c's pipeline is empty
+        self._used = -1  # cycle of the last channel of c's last word but one
         self._taken = [-1, -1]  # cycles of the last channels of a's last two words
 
     def run(self) -> clock.Steps:
@@ -81,6 +88,10 @@ class Vector:
             ready = done + SERIAL
             take = max(ready, self._c if i else self._empty)
             begin = take + TAKE
+            words = -(-channels // per_word)
+            asked = max(done + ASKED, self._used + 1)
+            self._read(machine.norm_reads, [asked, max(asked, self._c) + 1], begin, words, per_word)
+            self._used = begin + (words - 1) * per_word - 1
             self._free = begin + RELEASE
             self._c = begin + channels - 1
             self._written(begin, channels)
@@ -96,6 +107,7 @@ class Vector:
         words = -(-channels // per_word)
         first = max(command + WORD, self._a + 1, refilled)
         self._taken = [first + (words - 1) * per_word - 1, max(first + channels - 1, self._free)]
+        self._read(self.machine.sum_reads, [command + READ, command + READ + 1], first, words, per_word)
         asked = command + 1 + min(words, 2)
         return asked if words <= 2 else max(asked, first + (words - 2) * per_word + 1)
 
@@ -108,11 +120,23 @@ class Vector:
             if read > machine.clock.now:
                 yield float(read)
             read = yield from machine.granted([machine.residual_reads], read, read, 1)
+            machine.sum_reads.add(read, 1)
             first = max(read + ARRIVE, self._taken[1] + 1)
             last = first + min(per_word, channels - word * per_word) - 1
             self._taken = [self._taken[1], last]
         self._taken[1] = max(self._taken[1], self._free)
         return read + 1
+
+    @staticmethod
+    def _read(usage: Usage, asked: Sequence[int], first: int, words: int, per_word: int) -> None:
+        """Reads of bank X for a row tile: two words when `asked`, each other when the one before the last is used up.
+
+        `first`: cycle of the first channel.
+        """
+        for time in asked[:words]:
+            usage.add(time, 1)
+        if words > 2:
+            usage.add(first + per_word, 1, per_word, words - 2)
 
     def _written(self, begin: int, channels: int) -> None:
         """Writes to bank A of a row tile whose first channel passes in cycle `begin`: a word when it is full."""
