@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from intaglio import artifact
 from intaglio.artifact import Artifact, Contents, InputSpec, Source, file_sha256
 from intaglio.backends import cpu
-from intaglio.cli import app
+from intaglio.cli.app import app
 from intaglio.execute import Executor
 from intaglio.ops import linear
 from intaglio.ops.reference import run

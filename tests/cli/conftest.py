@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from intaglio.cli import app
+from intaglio.cli.app import app
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 MODEL = FIXTURES / "ort_dynamo_s8s8_pc.onnx"

@@ -215,6 +215,19 @@ def test_ctrl_c_ends_cleanly(compiled: Path, tmp_path: Path) -> None:
     assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
 
 
+def test_ctrl_c_while_the_command_line_loads() -> None:
+    """Ctrl-C where the first of its own modules is looked for."""
+    finder = (
+        "import sys; from intaglio import cli\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'intaglio.cli.app': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop()); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", finder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_closed_pipe_is_no_error(compiled: Path) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from intaglio import errors
-from intaglio.cli import app
+from intaglio.cli.app import app
 from intaglio.compiler import Options, to_program
 from intaglio.errors import InputError, IntaglioError, ModelError, UnsupportedError
 from intaglio.ops import reference

@@ -16,11 +16,11 @@ from typing import Any, ParamSpec
 import typer
 from rich.console import Console, RenderableType
 
+from intaglio.cli import INTERRUPTED
 from intaglio.errors import IntaglioError
 
 P = ParamSpec("P")
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 CRASHED = 1
 
 LOG_WIDTH = 160
