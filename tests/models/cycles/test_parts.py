@@ -14,7 +14,10 @@ from intaglio.accelerator.descriptors import UNITS, Descriptor, ProgramFile
 from intaglio.errors import InputError
 from intaglio.hw.cycles import bank, predict
 from intaglio.hw.cycles.clock import Clock
+from intaglio.hw.cycles.machine import Machine
 from intaglio.hw.cycles.memory import Burst, Port, Server, split
+from intaglio.hw.cycles.sequencer import Sequencer
+from intaglio.hw.cycles.vector import VU, Vector
 from intaglio.simulate import macs
 from intaglio.simulation.frame import MemoryModel
 
@@ -170,6 +173,26 @@ def test_a_store_waits_for_layernorm_s_reads_of_its_bank() -> None:
     store = Descriptor("STORE", {"words": 60, "bank": 1})
     alone, (_, beside) = (predict(program, TINY, MEMORY).spans for program in ([store], [norm, store]))
     assert 0 < beside.cycles - alone[0].cycles <= 2 * 60 // (TINY.group - 1)
+
+
+@pytest.mark.parametrize("words", [2, 5])
+def test_layernorm_holds_two_words(words: int) -> None:
+    """The first words of a row tile are read when the last two of the one before are used up."""
+    alone, both = (_normalized(tiles, words * TINY.group) for tiles in (1, 2))
+    last = alone.popped[VU].times[0]  # channel of the first row tile
+    reads = [begin for begin, _ in both.sum_reads.intervals(0)]
+    assert len(reads) == 2 * words
+    assert reads[words : words + 2] == [last - TINY.group + 1, last + 1]
+
+
+def _normalized(tiles: int, channels: int) -> Machine:
+    """After a LAYERNORM alone."""
+    norm = Descriptor("LAYERNORM", {"rows": tiles * TINY.rows, "channels": channels, "x_wide": 1})
+    machine = Machine([norm], TINY, MEMORY, [], 0)
+    for process in (Sequencer(machine, [norm]).run(), Vector(machine).run()):
+        machine.clock.start(process)
+    machine.clock.run()
+    return machine
 
 
 def test_what_never_ends() -> None:

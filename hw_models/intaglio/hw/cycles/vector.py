@@ -18,9 +18,6 @@ ACTIVE = 1
 MET = 1
 """f_met_q."""
 
-WORD = 3
-"""layernorm_fetch: from the command to its first word."""
-
 READ = 1
 """layernorm_fetch: from the command to the read of its first word: left_q."""
 
@@ -29,9 +26,6 @@ ARRIVE = 2
 
 ASKED = 2
 """From the last channel of a to c's read of its first word: b_unread_q, left_q."""
-
-REFILL = 3
-"""layernorm_fetch: from a word taken to the one after the next."""
 
 SERIAL = 94
 """From the last channel of a to the result of b: 3 stages, 28 + 1 + 5 + 31 + 25 steps, and the state Hold."""
@@ -80,7 +74,7 @@ class Vector:
             if machine.residual_reads.end > command:
                 fetch = yield from self._words_in_turn(command, channels, per_word)
             else:
-                fetch = self._words(command, channels, per_word, self._taken[0] + REFILL if i else 0)
+                fetch = self._words(command, channels, per_word)
             done = self._taken[-1]
             self._a = done
             if i == tiles - 1:
@@ -102,14 +96,14 @@ class Vector:
         causes["compute"] += tiles * max(channels, SERIAL + TAKE + RELEASE)
         causes["pipeline"] += channels + SERIAL + TAKE + COUNTED
 
-    def _words(self, command: int, channels: int, per_word: int, refilled: int) -> int:
+    def _words(self, command: int, channels: int, per_word: int) -> int:
         """Stage a of a row tile whose words are read when they are asked for; when all are asked for."""
         words = -(-channels // per_word)
-        first = max(command + WORD, self._a + 1, refilled)
+        asked = max(command + READ, self._taken[0] + 1)
+        first = max(asked + ARRIVE, self._a + 1)
+        last = self._read(self.machine.sum_reads, [asked, max(asked, self._a) + 1], first, words, per_word)
         self._taken = [first + (words - 1) * per_word - 1, max(first + channels - 1, self._free)]
-        self._read(self.machine.sum_reads, [command + READ, command + READ + 1], first, words, per_word)
-        asked = command + 1 + min(words, 2)
-        return asked if words <= 2 else max(asked, first + (words - 2) * per_word + 1)
+        return last + 1
 
     def _words_in_turn(self, command: int, channels: int, per_word: int) -> Steps:
         """As `_words`, while post_process reads residuals, which goes first."""
@@ -128,15 +122,17 @@ class Vector:
         return read + 1
 
     @staticmethod
-    def _read(usage: Usage, asked: Sequence[int], first: int, words: int, per_word: int) -> None:
+    def _read(usage: Usage, asked: Sequence[int], first: int, words: int, per_word: int) -> int:
         """Reads of bank X for a row tile: two words when `asked`, each other when the one before the last is used up.
 
-        `first`: cycle of the first channel.
+        `first`: cycle of the first channel. Returns the cycle of the last read.
         """
         for time in asked[:words]:
             usage.add(time, 1)
-        if words > 2:
-            usage.add(first + per_word, 1, per_word, words - 2)
+        if words <= 2:
+            return asked[words - 1]
+        usage.add(first + per_word, 1, per_word, words - 2)
+        return first + (words - 2) * per_word
 
     def _written(self, begin: int, channels: int) -> None:
         """Writes to bank A of a row tile whose first channel passes in cycle `begin`: a word when it is full."""
