@@ -308,7 +308,7 @@ def _fits(found: Estimate) -> str:
         return "not known: the target has no board"
     from intaglio.use import verdict
 
-    return "yes" if found.use.fits else f"NO: {verdict(found.use.uses, found.target)}"
+    return "yes" if found.use.fits else f"NO. {verdict(found.use.uses, found.target)}"
 
 
 def _resources(found: Estimate) -> RenderableType:

@@ -149,8 +149,8 @@ def _module(
     """Synthesize one module, unless the cache holds the result of the same module, tool and command."""
     key = hashlib.sha256(f"{tool} {family.command} {tree.fingerprint(name)}".encode()).hexdigest()
     file = f"synthesis-{key[:24]}.json"
-    known = whole_file.kept(file)
-    found = _run(tools, family, tree, name, work, logs) if known is None else json.loads(known)
+    known = _known(file)
+    found = known or _run(tools, family, tree, name, work, logs)
     if known is None:
         whole_file.keep(file, json.dumps(found))
     memories = [
@@ -158,6 +158,14 @@ def _module(
         for memory, width, words in tree.modules[name].memories
     ]
     return _Own(count(found["cells"], family.rules), memories, found["seconds"], known is not None)
+
+
+def _known(file: str) -> dict[str, Any] | None:
+    """What the cache holds; None if it holds nothing that can be read."""
+    try:
+        return dict(json.loads(whole_file.kept(file) or ""))
+    except ValueError:
+        return None
 
 
 def _run(tools: Tools, family: Family, tree: Hierarchy, name: str, work: Path, logs: Path) -> dict[str, Any]:
