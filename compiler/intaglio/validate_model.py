@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from types import MappingProxyType
 from typing import Any
@@ -110,6 +110,7 @@ class Validation:
     models: Sequence[ModelError]
     refused: Sequence[str]
     outliers: Sequence[str] = ()
+    memories: Mapping[str, MemoryModel] = field(default_factory=lambda: MEMORIES)
 
     @property
     def within(self) -> bool:
@@ -121,7 +122,7 @@ class Validation:
         return {
             "cases": self.cases,
             "configs": list(self.configs),
-            "memories": {name: asdict(memory) for name, memory in MEMORIES.items()},
+            "memories": {name: asdict(memory) for name, memory in self.memories.items()},
             "within": self.within,
             "kinds": [asdict(kind) for kind in self.kinds],
             "models": models,
@@ -133,7 +134,7 @@ class Validation:
         """The tables, as docs/models.md has them."""
         bound = f"{100 * MAX_SHARE:.0f} % or {MAX_CYCLES} cycles"
         lines = [
-            f"{self.cases} random programs on {', '.join(self.configs)}, each with one of {_memories()}. "
+            f"{self.cases} random programs on {', '.join(self.configs)}, each with {_memories(self.memories)}. "
             f"Errors are absolute, of the cycles from a descriptor's offer to its end; bound: {bound}.",
             "",
             "| kind | programs | descriptors | median, cycles | max, cycles | median, % | max, % | beyond the bound |",
@@ -161,11 +162,12 @@ class Validation:
         return "\n".join(lines) + "\n"
 
 
-def _memories() -> str:
-    return " and ".join(
+def _memories(memories: Mapping[str, MemoryModel]) -> str:
+    listed = " and ".join(
         f"{memory.latency} cycles latency, {memory.bytes_per_cycle:g} bytes per cycle"
-        for memory in MEMORIES.values()
+        for memory in memories.values()
     )
+    return listed if len(memories) == 1 else f"one of {listed}"
 
 
 def validate(
@@ -174,26 +176,30 @@ def validate(
     cases: int,
     progress: Progress = lambda _: None,
     only: Mapping[str, Collection[str]] = MappingProxyType({}),
+    memories: Mapping[str, MemoryModel] = MEMORIES,
 ) -> Validation:
-    """Run RTL and model. `cases`: random programs, dealt out to configurations and memories in turn.
+    """Run RTL and model. `cases`: random programs, dealt out to configurations and `memories` in turn.
 
     `only`: models that are run on some of the configurations. Raises ToolError if a tool is missing or fails.
     """
     found, outliers = [], []
-    for name, measured in _unit_cases(configs, cases, progress):
+    for name, measured in _unit_cases(configs, memories, cases, progress):
         found.append(measured)
         outliers += [f"{name}: {one}" for one in measured if not one.within]
-    whole, refused = _whole_models(models, configs, only, progress)
-    return Validation(cases, list(configs), _by_kind(found), whole, refused, outliers)
+    whole, refused = _whole_models(models, configs, memories, only, progress)
+    return Validation(cases, list(configs), _by_kind(found), whole, refused, outliers, memories)
 
 
 def _unit_cases(
-    configs: Mapping[str, AcceleratorConfig], cases: int, progress: Progress
+    configs: Mapping[str, AcceleratorConfig],
+    memories: Mapping[str, MemoryModel],
+    cases: int,
+    progress: Progress,
 ) -> Iterable[tuple[str, list[Measured]]]:
     """What every random program is called, and its descriptors."""
-    parts = [(config, memory) for config in configs for memory in MEMORIES]
+    parts = [(config, memory) for config in configs for memory in memories]
     for number, (name, memory_name) in enumerate(parts):
-        seeds, memory = range(number, cases, len(parts)), MEMORIES[memory_name]
+        seeds, memory = range(number, cases, len(parts)), memories[memory_name]
         if not seeds:
             continue
         progress(f"{len(seeds)} random programs on {name}, {memory_name} memory")
@@ -246,6 +252,7 @@ def _kind_error(kind: str, cases: int, found: Sequence[Measured]) -> KindError:
 def _whole_models(
     models: Mapping[str, Artifact],
     configs: Mapping[str, AcceleratorConfig],
+    memories: Mapping[str, MemoryModel],
     only: Mapping[str, Collection[str]],
     progress: Progress,
 ) -> tuple[list[ModelError], list[str]]:
@@ -266,7 +273,7 @@ def _whole_models(
             job = Job(config, compiled.program, compiled.weights, [image], task=task)
             routing = _routing(job)
             full_name = f"{name}, task {task}" if task else name
-            for memory_name, memory in MEMORIES.items():
+            for memory_name, memory in memories.items():
                 progress(f"{name} on {config_name}, {memory_name} memory")
                 rtl = simulate(job, memory).cycles
                 predicted = predict(job.program.descriptors, config, memory, routing, task).cycles

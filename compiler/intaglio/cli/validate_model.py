@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from intaglio.cli.command import CRASHED, Result, command
 from intaglio.cli.files import writable, write
-from intaglio.cli.options import Debug, Json
+from intaglio.cli.options import Bandwidth, Debug, Json, Latency
 from intaglio.cli.progress import steps
 from intaglio.cli.tables import table
 from intaglio.errors import InputError
@@ -42,6 +42,8 @@ def validate_model(
             "-o", "--output", help="Write the tables (.md) or all figures (.json); may be repeated."
         ),
     ] = None,
+    latency: Latency = None,
+    bandwidth: Bandwidth = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> Result:
@@ -58,8 +60,11 @@ def validate_model(
                 f"-o: expected a .md or .json file in a folder that is there, not {str(path)!r}."
             )
         writable("-o", path)
+    if (latency is None) != (bandwidth is None):
+        raise InputError("--latency, --bandwidth: give both, for one memory instead of two, or none.")
     from intaglio import artifact
     from intaglio import validate_model as validation
+    from intaglio.simulation.frame import MemoryModel
     from intaglio.target import configuration
 
     _distinct("--configs", [Path(name).stem for name in configs.split(",")])
@@ -76,7 +81,10 @@ def validate_model(
     if not cases and not loaded:
         raise InputError("nothing to compare: --cases is 0 and there are no --models.")
     with steps("validate-model") as progress:
-        found = validation.validate(loaded, chosen, cases, progress, only)
+        memories = validation.MEMORIES
+        if latency is not None and bandwidth is not None:
+            memories = {"given": MemoryModel(latency, bandwidth)}
+        found = validation.validate(loaded, chosen, cases, progress, only, memories)
     for path in outputs:
         write(path, validation.text(found, path.suffix))
     return Result(found.as_json(), _view(found), 0 if found.within else CRASHED)

@@ -14,6 +14,7 @@ from intaglio.accelerator.descriptors import BY_NAME
 from intaglio.cli.app import app
 from intaglio.compiler import compile_model
 from intaglio.hw.cycles import array
+from intaglio.simulation.frame import MemoryModel
 from intaglio.validate_model import Measured, ModelError, Validation, validate
 
 CASES = 24
@@ -39,7 +40,11 @@ def test_random_programs_and_the_examples(
     assert {kind.kind for kind in found.kinds} == set(BY_NAME)
     # The bounds notice a model that is wrong: here, of an array whose pipeline were 30 cycles longer.
     monkeypatch.setitem(array.ARRAY_LATENCY, "generic", 34)
-    assert not validate({}, {"tiny": PRESETS["tiny"]}, 4).within
+    far = {"far": MemoryModel(latency=300, bytes_per_cycle=8.0)}
+    wrong = validate({}, {"tiny": PRESETS["tiny"]}, 4, memories=far)
+    assert not wrong.within
+    assert "each with 300 cycles latency, 8 bytes per cycle. " in wrong.markdown()
+    assert "random program 0 on tiny, far memory: descriptor " in wrong.outliers[0]
 
 
 def test_the_committed_table(root: Path) -> None:
@@ -86,6 +91,7 @@ def test_bound_of_a_model(predicted: int, within: bool) -> None:
         (["--cases", "0"], "nothing to compare: --cases is 0 and there are no --models."),
         (["-o", "table.txt"], "-o: expected a .md or .json file in a folder that is there, not 'table.txt'."),
         (["--configs", "tinny"], "did you mean 'tiny'"),
+        (["--latency", "150"], "--latency, --bandwidth: give both, for one memory instead of two, or none."),
         (["--models", "@large"], "--models: 'large' is not one of --configs (tiny)."),
         (
             ["--models", "a/m", "--models", "b/m"],
