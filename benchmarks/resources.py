@@ -289,32 +289,34 @@ def main() -> None:
             else:
                 print(f"{path}: is not there; {name} on {family} is left out", flush=True)
     by_family = {family: [s for s in samples if s.family == family] for family in BOARDS}
+    if lacking := [family for family, of_family in by_family.items() if not of_family]:
+        raise SystemExit(f"{options.folder} has no counts for {', '.join(lacking)}: give --synthesize.")
     shapes = fit(by_family[SHAPES], {})
-    coefficients = {family: fit(of_family, shapes) for family, of_family in by_family.items() if of_family}
+    coefficients = {family: fit(of_family, shapes) for family, of_family in by_family.items()}
     coefficients[SHAPES] = shapes
     data = [
         {"name": s.name, "family": s.family, "configuration": s.config.model_dump(), "modules": s.modules}
         for s in samples
     ]
-    # Of a family without samples LUT and FF are those of the one that is most like it.
-    borrowed = {family: "ultrascale+" for family in BOARDS if family not in coefficients}
-    coefficients |= {family: coefficients[other] for family, other in borrowed.items()}
-    fitted = {"fitted": samples[0].tool, "borrowed": borrowed}
-    _write("coefficients.json", fitted | {"coefficients": coefficients, "data": data})
+    tool = samples[0].tool
+    _write("coefficients.json", {"fitted": tool, "coefficients": coefficients, "data": data})
     fabric.coefficients.cache_clear()
     found = compare(samples, shapes)
-    worst = {kind: max(abs(one.error(kind)) for one in found) for kind in KINDS}
-    _write(
-        "validation.json",
-        {
-            "tool": samples[0].tool,
-            "bounds": worst,
-            "not_compared": sorted(borrowed),
-            "configurations": [one.as_json() for one in found],
-        },
-    )
+    of_families = {family: [one for one in found if one.sample.family == family] for family in BOARDS}
+    bounds = {
+        family: {kind: max(abs(one.error(kind)) for one in some) for kind in KINDS}
+        for family, some in of_families.items()
+    }
+    unseen = {
+        family: {kind: max(abs(one.unseen_error(kind) or 0.0) for one in some) for kind in KINDS[2:]}
+        for family, some in of_families.items()
+    }
+    compared = [one.as_json() for one in found]
+    _write("validation.json", {"tool": tool, "bounds": bounds, "unseen": unseen, "configurations": compared})
     print(table(found))
-    print({kind: f"{100 * value:.1f} %" for kind, value in worst.items()})
+    for what, errors in (("model", bounds), ("unseen", unseen)):
+        for family, worst in errors.items():
+            print(what, family, {kind: f"{100 * value:.1f} %" for kind, value in worst.items()})
 
 
 def _write(name: str, values: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from intaglio.accelerator.config import AcceleratorConfig
 from intaglio.hw.resources import bounds, estimate_resources
 from intaglio.hw.resources.model import FAMILIES
 from intaglio.target import Board
-from intaglio.use import Use, fits, uses
+from intaglio.use import NAMES, Use, fits, uses
 
 LIKE = "ultrascale+"
 """The family that stands for those without a model of resources, and for targets without a board."""
@@ -50,16 +50,16 @@ def device_use(config: AcceleratorConfig, board: Board) -> DeviceUse:
     return DeviceUse(uses(found, board), family)
 
 
-def error_bounds(family: str) -> dict[str, float] | None:
-    """The largest relative error of each resource against Yosys; None if `family` was not compared with it."""
+def error_bounds(family: str) -> dict[str, float]:
+    """The largest relative error of each resource against Yosys, of designs on `family` that the fit had not seen."""
     known = bounds()
-    return None if family in known["not_compared"] else dict(known["bounds"])
+    return {**known["bounds"][family], **known["unseen"][family]}
 
 
 def errors(family: str) -> str:
     """The same as a sentence."""
-    known = error_bounds(family)
-    if known is None:
-        return f"Resources are what Yosys would count; on {family} they were not compared with it."
-    found = ", ".join(f"{name.upper()} {100 * error:.1f} %" for name, error in known.items())
-    return f"Resources are what Yosys would count; against it they were off by at most: {found}."
+    found = ", ".join(f"{NAMES[name]} {100 * error:.1f} %" for name, error in error_bounds(family).items())
+    return (
+        "Resources are what Yosys would count; against it, designs on "
+        f"{family} that the model had not seen were off by at most: {found}."
+    )

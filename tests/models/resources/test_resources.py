@@ -124,5 +124,7 @@ def test_bounds() -> None:
     """What the last comparison with Yosys found: exact where it must be, within 15 % elsewhere."""
     found = bounds()
     assert len(found["configurations"]) >= 8
-    assert found["bounds"]["dsp"] == found["bounds"]["bram36"] == 0
-    assert max(found["bounds"]["lut"], found["bounds"]["ff"]) <= 0.15
+    assert set(found["bounds"]) == set(found["unseen"]) == set(FAMILIES)
+    for errors in found["bounds"].values():
+        assert errors["dsp"] == errors["bram36"] == 0
+        assert max(errors["lut"], errors["ff"]) <= 0.15
