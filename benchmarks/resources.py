@@ -72,19 +72,10 @@ CONFIGURATIONS: dict[str, tuple[AcceleratorConfig, tuple[str, ...]]] = {
         ("ecp5", "7-series"),
     ),
     "1x8x8 packed": (_small(1, 8, 8, max_keys=64, experts=4, weight_ports=1), ("ultrascale+",)),
-    "4x16x16 packed": (
-        _small(4, 16, 16, max_keys=512, experts=32, weight_ports=2, burst=8, outstanding=2),
-        ("ultrascale+",),
-    ),
-    "2x32x16 packed": (
-        _small(2, 32, 16, max_keys=128, experts=8, weight_ports=8, table_slots=8),
-        ("ultrascale+",),
-    ),
     "8x16x8 packed": (
         _small(8, 16, 8, experts=16, weight_ports=2, table_slots=2, burst=8, outstanding=4),
         ("ultrascale+",),
     ),
-    "2x48x8 packed": (_small(2, 48, 8, max_keys=240, experts=12, weight_ports=4), ("ultrascale+",)),
     "arty-a7": (_of("arty-a7"), ("7-series",)),
     "ultra96v2": (_of("ultra96v2"), ("ultrascale+",)),
     "large": (PRESETS["large"], ("ultrascale+",)),

@@ -27,6 +27,15 @@ def test_nothing_is_left_where_a_file_cannot_be(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_all_or_none(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.html", "b.json")]
+    whole_file.write_all(dict.fromkeys(paths, "one"))
+    with pytest.raises(UnicodeEncodeError):
+        whole_file.write_all({paths[0]: "two", paths[1]: "half \ud800"})
+    assert [path.read_text(encoding="utf-8") for path in paths] == ["one", "one"]
+    assert sorted(tmp_path.iterdir()) == paths
+
+
 def test_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTAGLIO_CACHE", str(tmp_path))
     assert whole_file.kept("a.json") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,6 +41,9 @@ class NullTarget(_Base):
     kind: Literal["null"]
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
 class Board(BaseModel):
     """What a board's FPGA has, and its external memory: peak bandwidth in GB/s, read latency in ns.
 
@@ -51,15 +54,15 @@ class Board(BaseModel):
 
     part: str = ""
     vivado_board: str = ""
-    family: str = ""
+    family: Literal["", "ultrascale+", "versal", "7-series", "ecp5"] = ""
     clock_pin: str = ""
-    luts: int | None = None
-    ffs: int | None = None
-    dsps: int | None = None
-    bram36: int | None = None
-    urams: int | None = None
-    bandwidth_gb_s: float | None = None
-    latency_ns: float | None = None
+    luts: Count | None = None
+    ffs: Count | None = None
+    dsps: Count | None = None
+    bram36: Count | None = None
+    urams: Count | None = None
+    bandwidth_gb_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    latency_ns: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class FpgaTarget(_Base):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from intaglio.resources import cache_folder
@@ -11,12 +12,20 @@ from intaglio.resources import cache_folder
 
 def write(path: Path, text: str) -> None:
     """Put `text` at `path` in one step. Raises OSError; then nothing was written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    write_all({path: text})
+
+
+def write_all(texts: Mapping[Path, str]) -> None:
+    """Put texts at their paths, all or none. Raises OSError; then nothing was written."""
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in texts}
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        for path, text in texts.items():
+            partials[path].write_text(text, encoding="utf-8")
+        for path, partial in partials.items():
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
 
 
 def kept(name: str) -> str | None:

@@ -91,6 +91,24 @@ def test_a_malformed_configuration_file(tmp_path: Path, text: str, sentence: str
 
 
 @pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("bandwidth_gb_s = nan", r"key 'board\.bandwidth_gb_s': input should be a finite number, not nan\."),
+        ("bandwidth_gb_s = 0.0", r"key 'board\.bandwidth_gb_s': input should be greater than 0, not 0\.0\."),
+        (
+            "latency_ns = -5.0",
+            r"key 'board\.latency_ns': input should be greater than or equal to 0, not -5\.0\.",
+        ),
+        ("luts = -1", r"key 'board\.luts': input should be greater than or equal to 0, not -1\."),
+        ('family = "foo"', r"key 'board\.family': input should be .* or 'ecp5', not 'foo'\."),
+    ],
+)
+def test_a_board_that_cannot_be(tmp_path: Path, value: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        target.load(write(tmp_path, f'name = "a"\nkind = "fpga"\n[board]\n{value}\n[accelerator]\n'))
+
+
+@pytest.mark.parametrize(
     ("accelerator", "sentence"),
     [
         ("[accelerator]\ncols = 24\n", r"board\.toml: cols must be a multiple of depth \(16\), not 24\."),

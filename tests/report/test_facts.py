@@ -20,6 +20,7 @@ from intaglio.report import facts as report_facts
 from intaglio.report.simulated import read_explored
 from intaglio.simulate import macs
 from intaglio.simulation.frame import MemoryModel
+from intaglio.target import Board
 
 
 def test_every_descriptor_belongs_to_one_op(facts: Facts) -> None:
@@ -88,7 +89,13 @@ def test_the_model_has_the_memory_and_the_task_of_the_simulation(
         lambda v: v.update(memory={"latency": 150, "bytes_per_cycle": 4.0}),
     )
     assert collect(example, Question(simulation=slow)).memory == MemoryModel(150, 4.0)
-    assert collect(example, Question(simulation=slow, latency=7)).memory == MemoryModel(7, 4.0)
+    assert collect(example, Question(simulation=slow, latency=150, bandwidth=4.0)).memory == MemoryModel(
+        150, 4.0
+    )
+    with pytest.raises(InputError, match=r"--latency: the simulation had 150, not 7; leave it out\."):
+        collect(example, Question(simulation=slow, latency=7))
+    with pytest.raises(InputError, match=r"--bandwidth: the simulation had 4, not 8; leave it out\."):
+        collect(example, Question(simulation=slow, bandwidth=8.0))
     with pytest.raises(InputError, match=r"--task: the simulation is of task 0, not 1\."):
         collect(example, Question(simulation=simulation, task=1))
 
@@ -194,6 +201,28 @@ def test_designs_as_explore_writes_them(tmp_path: Path) -> None:
     assert found.skipped == 1
     path.write_text("\n".join(json.dumps(line) for line in lines if line.get("stage") != "exact"))
     assert [(d.latency_ms, d.pareto) for d in read_explored(path).designs] == [(0.5, True), (2.0, True)]
+
+
+def test_designs_for_a_board(tmp_path: Path) -> None:
+    """What does not fit is left out, the front counts the scarcest resource, another model or part is refused."""
+    used = {"dsp": 100, "bram36": 10, "uram": 0, "lut": 1000, "ff": 1000}
+    point = {"stage": "exact", "latency_ms": 2.0, "energy_mj": 2.0, "reason": ""}
+    lines = [
+        {"format": 1, "key": "0123", "model": "vit", "part": "xc"},
+        {**point, "resources": {**used, "dsp": 201}},
+        {**point, "resources": {**used, "bram36": 90}},
+        {**point, "resources": {**used, "dsp": 120}},
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    board = Board(part="xc", dsps=200, bram36=100)
+    found = read_explored(path, "vit", board)
+    assert [(d.dsp, d.share, d.pareto) for d in found.designs] == [(100, 0.9, False), (120, 0.6, True)]
+    assert found.skipped == 1
+    with pytest.raises(InputError, match="is of the model 'vit', not of 'deit'"):
+        read_explored(path, "deit", board)
+    with pytest.raises(InputError, match="is of the part 'xc', not of 'xd'"):
+        read_explored(path, "vit", Board(part="xd"))
 
 
 def test_another_artifact(root: Path, tmp_path: Path) -> None:

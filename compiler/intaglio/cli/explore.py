@@ -144,7 +144,7 @@ def _view(found: Exploration) -> list[RenderableType]:
         f"{config.weight_entries} weight entries, {config.weight_ports} weight ports",
         "cycles": f"{chosen.cycles:,} by the cycle model, {chosen.latency_ms:.3f} ms",
         "energy": f"{chosen.energy_mj:.2f} mJ, 90 % band {low:.2f} to {high:.2f}",
-        "target's own": "does not fit",
+        "target's own": "does not run the model within the budget",
         "looked at": f"{found.fast:,} by the fast model, {found.exact} by the cycle model, in {found.seconds:.0f} s "
         f"({found.per_minute:,.0f} a minute; {found.resumed} known before)",
     }

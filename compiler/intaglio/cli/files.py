@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from intaglio import whole_file
@@ -21,7 +22,13 @@ def writable(option: str, path: Path | None) -> None:
 
 def write(path: Path, text: str) -> None:
     """Put `text` at `path` in one step. Raises InputError if there is no room, or no right to."""
+    write_all({path: text})
+
+
+def write_all(texts: Mapping[Path, str]) -> None:
+    """Put texts at their paths, all or none. Raises InputError if there is no room, or no right to."""
     try:
-        whole_file.write(path, text)
+        whole_file.write_all(texts)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+        names = " and ".join(map(str, texts))
+        raise InputError(f"{names} cannot be written: {error.strerror}.") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from intaglio.cli.command import Result, command
-from intaglio.cli.files import writable, write
+from intaglio.cli.files import writable, write_all
 from intaglio.cli.options import Artifact, Bandwidth, Debug, Input, Json, Latency, Mean, Std, Task
 from intaglio.cli.progress import steps
 from intaglio.cli.routing import one_image
@@ -65,9 +65,7 @@ def report(
         found = collect(compiled, question, progress)
         events = trace_text(found)
         page = render(found, None if events is None else trace.name)
-    if events is not None:
-        write(trace, events)
-    write(output, page)
+    write_all({output: page} if events is None else {output: page, trace: events})
     paths = {"output": str(output), "trace": None if events is None else str(trace)}
     return Result({**paths, **figures(found)}, [facts(_summary(found, paths)), *found.missing])
 

@@ -147,7 +147,8 @@ def estimate(
     seconds = prediction.latency_ms / 1e3
     joules = energy.estimate(actions, seconds, config.clock_mhz, used.used["lut"], device_of(board))
     ops = _ops(compiled, prediction, joules, work)
-    notes = [*joules.notes, *_notes(board, used)]
+    beyond = errors.beyond(memory)
+    notes = [*([] if beyond is None else [beyond]), *joules.notes, *_notes(board, used)]
     took = time.perf_counter() - begin
     return Estimate(
         compiled.name, target, config, memory, prediction, joules, used, ops, notes, took, compiled.cached

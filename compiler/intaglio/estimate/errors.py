@@ -9,6 +9,7 @@ from typing import Any
 
 import intaglio.hw.cycles
 from intaglio.hw.energy import calibrate
+from intaglio.simulation.frame import MemoryModel
 
 VALIDATION = Path(intaglio.hw.cycles.__file__).parent / "validation.json"
 
@@ -23,8 +24,20 @@ def cycle_bounds() -> dict[str, Any]:
         "models": len(models),
         "max_descriptor_cycles": max(kind["max_cycles"] for kind in kinds),
         "descriptors": sum(kind["descriptors"] for kind in kinds),
+        "memories": list(found["memories"].values()),
         "measured_by": "intaglio validate-model, against the RTL in Verilator",
     }
+
+
+def beyond(memory: MemoryModel) -> str | None:
+    """A sentence for a memory that is slower than those with which the cycle model was compared."""
+    slowest = min(known["bytes_per_cycle"] for known in cycle_bounds()["memories"])
+    if memory.bytes_per_cycle >= slowest:
+        return None
+    return (
+        f"The cycle model was compared with the RTL at {slowest:g} bytes per cycle and more; "
+        f"at {memory.bytes_per_cycle:g} single descriptors may be off by much more."
+    )
 
 
 def energy_bounds() -> dict[str, Any]:

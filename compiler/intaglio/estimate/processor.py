@@ -37,7 +37,8 @@ class ProcessorEstimate:
         machine = self.machine
         notes = [f"Energy is time times power; power is {machine.watts_source}. The band is its limits."]
         if not machine.measured:
-            notes.insert(0, f"NOT MEASURED: {machine.name} by {machine.source}; times are lower bounds.")
+            assumed = "a launch takes an assumed time, and nothing is fused"
+            notes.insert(0, f"NOT MEASURED: {machine.name} by {machine.source}; {assumed}.")
         return notes
 
     def as_json(self) -> dict[str, Any]:

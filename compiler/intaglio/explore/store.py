@@ -24,7 +24,8 @@ class Store:
     def __init__(self, problem: Problem, path: Path | None = None) -> None:
         self.path = path
         self._points: dict[tuple[Stage, AcceleratorConfig], Point] = {}
-        self._header = json.dumps({"format": FORMAT, "key": problem.key}) + "\n"
+        of = {"model": problem.program.name, "part": problem.target.board.part}
+        self._header = json.dumps({"format": FORMAT, "key": problem.key, **of}) + "\n"
         self._file = None if path is None else self._open(path)
 
     def __enter__(self) -> Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from intaglio.estimate import errors, resources
 from intaglio.report.facts import Facts
 from intaglio.report.sentences import digits
+from intaglio.simulation.frame import MemoryModel
 
 
 def assumptions(facts: Facts) -> list[tuple[str, str]]:
@@ -23,7 +24,7 @@ def assumptions(facts: Facts) -> list[tuple[str, str]]:
         ),
     ]
     if facts.modelled:
-        found.append(("Cycles", _cycles()))
+        found.append(("Cycles", _cycles(memory)))
     if facts.simulation:
         found.append(("Simulation", _simulation(facts)))
     if facts.energy:
@@ -59,12 +60,13 @@ def assumptions(facts: Facts) -> list[tuple[str, str]]:
     return found
 
 
-def _cycles() -> str:
-    bound = errors.cycle_bounds()
+def _cycles(memory: MemoryModel) -> str:
+    bound, beyond = errors.cycle_bounds(), errors.beyond(memory)
+    more = "" if beyond is None else f" {beyond}"
     return (
         f"A model of the RTL's transactions without fitted constants. Against the RTL, {bound['models']} whole models "
         f"are off by at most {bound['max_percent']:.2g} %, {bound['descriptors']:,} descriptors of random programs by "
-        f"at most {bound['max_descriptor_cycles']:,} cycles. Frames do not overlap."
+        f"at most {bound['max_descriptor_cycles']:,} cycles.{more} Frames do not overlap."
     )
 
 

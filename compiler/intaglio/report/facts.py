@@ -138,7 +138,11 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
         )
     question = _like(question, simulation)
     memory = memory_of(compiled.board, config.clock_mhz, question.latency, question.bandwidth)
-    explored = read_explored(question.explore) if question.explore is not None else None
+    explored = (
+        read_explored(question.explore, artifact.manifest.source.name, compiled.board)
+        if question.explore is not None
+        else None
+    )
     progress("routing")
     routing, source = _routing(compiled, question, simulation)
     progress("cycles, energy, resources")
@@ -191,6 +195,12 @@ def _like(question: Question, simulation: Simulation | None) -> Question:
     if question.task not in (0, simulation.task):
         raise InputError(f"--task: the simulation is of task {simulation.task}, not {question.task}.")
     latency, bandwidth = (simulation.memory.get(key) for key in ("latency", "bytes_per_cycle"))
+    for option, given, had in (
+        ("--latency", question.latency, latency),
+        ("--bandwidth", question.bandwidth, bandwidth),
+    ):
+        if given is not None and had is not None and given != had:
+            raise InputError(f"{option}: the simulation had {had:g}, not {given:g}; leave it out.")
     return replace(
         question,
         task=simulation.task,

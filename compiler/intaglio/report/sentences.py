@@ -107,7 +107,7 @@ def pareto(facts: Facts) -> str:
         return ""
     skipped = facts.explored.skipped
     rest = (
-        f" Not drawn, because a figure is missing or the model does not run there: {skipped}."
+        f" Not drawn, because a figure is missing, or the model does not run or fit there: {skipped}."
         if skipped
         else ""
     )

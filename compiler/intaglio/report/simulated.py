@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from intaglio.accelerator.descriptors import Descriptor
 from intaglio.errors import InputError
 from intaglio.hw.iss.routing import RoutedLayer
 from intaglio.report.timing import Span, Timing
+from intaglio.target import Board
+from intaglio.use import NAMES, uses
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,15 @@ def _layer(values: Mapping[str, Any]) -> RoutedLayer:
     return RoutedLayer(values["index"], values["name"], tokens, values["bytes_read"], values["bytes_saved"])
 
 
+NO_BOARD = Board()
+
+
 @dataclass(frozen=True)
 class Design:
     """One design that was explored; `pareto`: no other is as good in everything and better in something.
 
-    `rough`: by a fast model, before a better one looked at the best.
+    `share`: of the scarcest resource, or DSPs where the board's are not known; `rough`: by a fast model, before a
+    better one looked at the best.
     """
 
     latency_ms: float
@@ -81,21 +88,23 @@ class Design:
     pareto: bool
     name: str
     rough: bool = False
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
 class Explored:
-    """Designs of a file; `skipped`: lines that have not all the figures, or say that the model does not run."""
+    """Designs of a file; `skipped`: lines that lack a figure, or of what does not run the model or fit the board."""
 
     designs: Sequence[Design]
     skipped: int
 
 
-def read_explored(path: Path) -> Explored:
+def read_explored(path: Path, model: str = "", board: Board = NO_BOARD) -> Explored:
     """JSON lines with `latency_ms`, `energy_mj`, `dsp` (or `resources` with it), as `intaglio explore` writes them.
 
     `pareto` and `name` may be given; where no line has the first, it is found here. What is of `stage` `fast` is rough:
-    of a configuration that two models looked at the other one counts. Raises InputError if no line has the figures.
+    of a configuration that two models looked at the other one counts. What does not fit `board` is left out. Raises
+    InputError if no line has the figures, or a header says that they are of another model or part.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -105,9 +114,12 @@ def read_explored(path: Path) -> Explored:
     skipped, marked = 0, False
     for number, line in enumerate(lines):
         values = _values(line)
-        if not line.strip() or "format" in values:
+        if not line.strip():
             continue
-        design = _design(values)
+        if "format" in values:
+            _same(path, values, model, board)
+            continue
+        design = _design(values, board)
         if design is None:
             skipped += 1
             continue
@@ -130,7 +142,17 @@ def _values(line: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _design(values: Mapping[str, Any]) -> Design | None:
+def _same(path: Path, header: Mapping[str, Any], model: str, board: Board) -> None:
+    """Refuse designs of another model, or for another part."""
+    for what, there, here in (
+        ("model", header.get("model"), model),
+        ("part", header.get("part"), board.part),
+    ):
+        if there and here and there != here:
+            raise InputError(f"--explore: {path} is of the {what} {there!r}, not of {here!r}.")
+
+
+def _design(values: Mapping[str, Any], board: Board) -> Design | None:
     """None if it is no design that can be drawn."""
     try:
         dsp = values["dsp"] if "dsp" in values else values["resources"]["dsp"]
@@ -139,7 +161,22 @@ def _design(values: Mapping[str, Any]) -> Design | None:
         return None
     if values.get("reason") or not all(map(math.isfinite, figures)) or min(figures[:2]) <= 0:
         return None
-    return Design(*figures, bool(values.get("pareto", False)), _name(values), values.get("stage") == "fast")
+    share = _share(values.get("resources"), board)
+    if share is not None and share > 1:
+        return None
+    rough = values.get("stage") == "fast"
+    pareto = bool(values.get("pareto", False))
+    return Design(*figures, pareto, _name(values), rough, figures[2] if share is None else share)
+
+
+def _share(resources: Any, board: Board) -> float | None:
+    """What is used of the board's scarcest resource; None if that is not known."""
+    if not isinstance(resources, dict) or not NAMES.keys() <= resources.keys():
+        return None
+    shares = [
+        use.share for use in uses(SimpleNamespace(**resources), board).values() if use.share is not None
+    ]
+    return max(shares, default=None)
 
 
 def _name(values: Mapping[str, Any]) -> str:
@@ -152,9 +189,9 @@ def _name(values: Mapping[str, Any]) -> str:
 
 
 def _front(designs: Sequence[Design]) -> list[Design]:
-    """The same, those marked that no other beats in latency, energy and DSP; rough ones only if there are no others."""
+    """The same, those marked that no other beats in latency, energy and share; rough ones if there are no others."""
     fine = [design for design in designs if not design.rough] or list(designs)
-    figures = np.array([(d.latency_ms, d.energy_mj, d.dsp) for d in fine])
+    figures = np.array([(d.latency_ms, d.energy_mj, d.share) for d in fine])
     beaten = [((figures <= own).all(axis=1) & (figures < own).any(axis=1)).any() for own in figures]
     front = {id(design) for design, worse in zip(fine, beaten, strict=True) if not worse}
     return [replace(design, pareto=id(design) in front) for design in designs]

@@ -112,6 +112,16 @@ def test_every_cause_of_the_cycle_model_is_explained() -> None:
     assert {f"wait {unit}" for unit in ("dm", "io", "cp", "mm", "vu")} <= set(BOUNDS)
 
 
+def test_a_memory_slower_than_those_compared_is_said(built: Artifact, tiny: FpgaTarget) -> None:
+    compiled = of_artifact(built)
+    slow, fast = (
+        estimate(compiled, "tiny", tiny.board, memory_of(Board(), 100, 60, bandwidth)).notes
+        for bandwidth in (2.5, 16.0)
+    )
+    assert any("at 16 bytes per cycle and more; at 2.5 single descriptors" in note for note in slow)
+    assert not any("single descriptors" in note for note in fast)
+
+
 @pytest.mark.parametrize(
     ("name", "host", "memory"),
     [("zcu102", "zynq", "ddr"), ("u280", "card", "hbm"), ("u250", "card", "ddr"), ("arty-a7", "none", "ddr")],

@@ -19,7 +19,7 @@ from intaglio.backends.cpu.ir import Kernel
 from intaglio.backends.cpu.launch import Activation, Constant, Launch, Operand, TaskConstant, Temporary
 from intaglio.backends.cpu.layout import ALIGNMENT, Blob, Workspace
 from intaglio.backends.cpu.lowering import lower
-from intaglio.errors import ToolError
+from intaglio.errors import InputError, ToolError
 from intaglio.program import Program
 
 _TEMPLATES = Path(__file__).parent
@@ -80,8 +80,10 @@ def build(program: Program, out_dir: Path, *, threads: int = 1, cpu: str = "host
     """Write libmodel.so, model.h and example.c into `out_dir`; `threads` is the number the library starts with.
 
     `cpu`: "host" or a processor name that LLVM knows. Returns paths and sizes. Raises ToolError where gcc is missing
-    or fails.
+    or fails, InputError for more threads than a library has.
     """
+    if threads > MAX_THREADS:
+        raise InputError(f"--threads: a library runs on at most {MAX_THREADS}, not {threads}.")
     if shutil.which("gcc") is None:
         raise ToolError("The cpu target links with gcc, which is not on PATH; install it (apt install gcc).")
     out_dir = Path(out_dir)

@@ -90,7 +90,7 @@ class Gate(_Part):
 class Energy(_Part):
     """For the energy model: the device, LUTs used, and what a product costs relative to int8."""
 
-    family: str
+    family: Literal["ultrascale+", "versal", "7-series", "ecp5"]
     device_luts: Count
     host: Literal["zynq", "card", "none"]
     memory: Literal["ddr", "hbm"] = "ddr"
