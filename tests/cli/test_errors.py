@@ -28,6 +28,7 @@ def test_unknown_target(tmp_path: Path, model: Path) -> None:
     [
         (("--batch", "0"), "--batch: expected a number of at least 1, not 0."),
         (("--threads", "-1"), "--threads: expected a number of at least 1, not -1."),
+        (("--threads", "65"), "--threads: a library runs on at most 64, not 65."),
         (("--mean", "x", "--std", "1"), "--mean: expected numbers separated by commas, not 'x'."),
         (("--input", "uint8", "--mean", "0", "--std", "0"), "--std: expected positive numbers, not '0'."),
         (("--input", "uint8", "--mean", "0.5"), "--mean and --std: expected both or neither."),
