@@ -138,11 +138,7 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
         )
     question = _like(question, simulation)
     memory = memory_of(compiled.board, config.clock_mhz, question.latency, question.bandwidth)
-    explored = (
-        read_explored(question.explore, artifact.manifest.source.name, compiled.board)
-        if question.explore is not None
-        else None
-    )
+    explored = _explored(artifact, compiled, question.explore)
     progress("routing")
     routing, source = _routing(compiled, question, simulation)
     progress("cycles, energy, resources")
@@ -186,6 +182,11 @@ def collect(artifact: Artifact, question: Question, progress: Progress = lambda 
         maps,
         missing,
     )
+
+
+def _explored(artifact: Artifact, compiled: fpga.Compiled, path: Path | None) -> Explored | None:
+    """The designs of a search for this model and board, if there is a file."""
+    return None if path is None else read_explored(path, artifact.manifest.source.name, compiled.board)
 
 
 def _like(question: Question, simulation: Simulation | None) -> Question:
